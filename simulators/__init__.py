@@ -1,0 +1,1 @@
+"""Stochastic simulators that write labelled stationary trajectories."""
