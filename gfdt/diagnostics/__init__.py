@@ -1,0 +1,1 @@
+"""How good is it: responses against a reference, scores against the identities they must satisfy."""

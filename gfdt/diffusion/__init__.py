@@ -1,0 +1,1 @@
+"""Denoisers: networks, their Gaussian preconditioning, objectives and training (the only part that needs torch)."""

@@ -1,0 +1,90 @@
+"""The networks F(x, c_noise) by name, their hyperparameters and the bounds on them.
+
+A network is any torch module with that call. ``x`` is (batch, d) for "mlp" and (batch, 1, *shape) for
+"resnet"; c_noise = ln(σ)/4 is (batch,). To add one: write its module with a ``reset(generator)`` that leaves
+F = 0, and a line in ``NETWORKS``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from gfdt.diffusion.networks.mlp import MLP
+from gfdt.diffusion.networks.resnet import ResNet
+from gfdt.errors import InputError
+
+__all__ = ["NETWORKS", "NetworkKind", "make_network", "network_options"]
+
+_BOUNDS = {"width": (1, 1024), "depth": (1, 64)}  # far beyond use; a stranger's file cannot ask for more
+
+
+@dataclass(frozen=True)
+class NetworkKind:
+    """One line of the registry: how to build it, and what suits it by default."""
+
+    build: Callable[..., nn.Module]
+    channel: bool  # takes fields (batch, 1, *shape) rather than vectors (batch, d)
+    options: Mapping[str, int]
+    max_steps: int
+    batch_size: int
+    learning_rate: float
+
+
+NETWORKS: dict[str, NetworkKind] = {
+    "mlp": NetworkKind(MLP, False, {"width": 64, "depth": 2}, 3000, 4096, 5e-3),
+    "resnet": NetworkKind(ResNet, True, {"width": 32, "depth": 4}, 800, 32, 3e-3),
+}
+
+
+def network_options(kind: str, options: Mapping[str, Any] | None) -> dict[str, int]:
+    """Return all hyperparameters of a network, the given ones checked.
+
+    Raises
+    ------
+    InputError
+        For an unknown name, or a value that is not an integer within its bounds.
+    """
+    known = dict(NETWORKS[kind].options)
+    if options is None:
+        return known
+    if not isinstance(options, Mapping):
+        raise InputError(f'network_options={options!r} is not a dict: pass e.g. {{"width": 64, "depth": 3}}.')
+    for name, value in options.items():
+        if name not in known:
+            raise InputError(f"network {kind!r} has no option {name!r}: choose among {', '.join(known)}.")
+        low, high = _BOUNDS[name]
+        if type(value) is not int or not low <= value <= high:
+            raise InputError(f"network option {name}={value!r} is not an integer from {low} to {high}.")
+        known[name] = value
+    return known
+
+
+def make_network(
+    kind: str, state_shape: tuple[int, ...], options: Mapping[str, int], generator: torch.Generator | None = None
+) -> nn.Module:
+    """Build a network without touching torch's global random generator.
+
+    Parameters
+    ----------
+    kind : str
+        A name in ``NETWORKS``.
+    state_shape : tuple of int
+        The shape of one state.
+    options : dict
+        From :func:`network_options`.
+    generator : Generator, optional
+        Source of the initial weights. None: the module stays on the meta device, where it has names and
+        shapes but neither values nor memory.
+    """
+    size: Any = state_shape if NETWORKS[kind].channel else int(torch.Size(state_shape).numel())
+    with torch.device("meta"):
+        network = NETWORKS[kind].build(size, **options)
+    if generator is not None:
+        network.to_empty(device="cpu")
+        network.reset(generator)
+    return network

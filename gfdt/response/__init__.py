@@ -1,0 +1,1 @@
+"""Response functions from scores: the generalized fluctuation-dissipation theorem (GFDT)."""

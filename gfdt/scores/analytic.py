@@ -1,0 +1,65 @@
+"""A score known in closed form: the exact twin of every learned one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+import xarray as xr
+
+from gfdt.errors import InputError
+from gfdt.scores.base import Score
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = ["AnalyticScore"]
+
+
+class AnalyticScore(Score):
+    """Wrap a function s(x) so that it can stand wherever an estimator can; no ``fit`` is needed.
+
+    Parameters
+    ----------
+    function : callable
+        Maps an ndarray of states (..., *state) to s(x) of the same shape, in the units of the data, e.g.
+        the ``score`` method of a simulated system.
+
+    Examples
+    --------
+    >>> import numpy as np, gfdt
+    >>> score = gfdt.AnalyticScore(lambda x: -x)
+    >>> score(np.array([[1.0, 2.0]]))
+    array([[-1., -2.]])
+    """
+
+    label: ClassVar[str] = "analytical"
+
+    def __init__(self, function: Callable[[NDArray[Any]], NDArray[Any]]) -> None:
+        if not callable(function):
+            raise InputError(
+                f"AnalyticScore needs a function s(x), found {type(function).__name__}: pass e.g. lambda x: -x."
+            )
+        self.function = function
+
+    def __call__(self, x: NDArray[Any] | xr.DataArray) -> Any:
+        """Return s(x), of the type and shape of ``x``, whose last dims are the state's."""
+        if isinstance(x, xr.DataArray):
+            return x.copy(data=self._evaluate(x.values)).rename("score")
+        return self._evaluate(np.asarray(x))
+
+    def _require_fit(self) -> None:
+        """Nothing is learned, so nothing has to come first."""
+
+    def _fit(self, trajectory: xr.DataArray) -> None:
+        """Nothing to learn."""
+
+    def _evaluate(self, batch: NDArray[Any]) -> NDArray[Any]:
+        value = np.asarray(self.function(batch))
+        if value.shape != batch.shape:
+            raise InputError(
+                f"the score function returned shape {value.shape} for states of shape {batch.shape}: it must map "
+                "(..., *state) to the same shape."
+            )
+        return value

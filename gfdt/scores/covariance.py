@@ -1,0 +1,120 @@
+"""Covariance operators of the data, diagonal in a basis: the linear algebra behind every Gaussian answer.
+
+C is the covariance of the state, m its mean. Both classes offer the same call: ``apply(x, f)`` is
+f(C) x for a function f of the eigenvalues. For a homogeneous field C is a convolution, diagonal in Fourier
+space, and its eigenvalue at wavenumber k is C_k = <|x_k|^2>/n_sites (x_k the unnormalised FFT of x - m).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+import scipy.fft
+
+from gfdt.errors import InputError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = ["DenseCovariance", "SpectralCovariance"]
+
+_RELATIVE_FLOOR = 1e-12  # eigenvalues below this times the largest are rounding, in float64
+_BATCH = 4096  # states transformed at once: bounds memory to a few times this many states
+
+
+@dataclass(frozen=True)
+class DenseCovariance:
+    """C = V diag(eigenvalues) V^T of a general state, flattened to d components.
+
+    Attributes
+    ----------
+    mean : (d,)
+    eigenvalues : (d,), ascending, positive
+    eigenvectors : (d, d), columns
+    """
+
+    mean: NDArray[np.float64]
+    eigenvalues: NDArray[np.float64]
+    eigenvectors: NDArray[np.float64]
+
+    @classmethod
+    def estimate(cls, states: NDArray[Any], shrinkage: float) -> Self:
+        """Estimate from states of shape (n, *state), C <- (1 - a) C + a (tr C / d) I for shrinkage a."""
+        flat = states.reshape(states.shape[0], -1)
+        n, d = flat.shape
+        mean = flat.mean(axis=0, dtype=np.float64)
+        covariance = np.zeros((d, d))
+        for start in range(0, n, _BATCH):
+            centred = flat[start : start + _BATCH].astype(np.float64) - mean
+            covariance += centred.T @ centred
+        covariance /= n
+        covariance = (1 - shrinkage) * covariance + shrinkage * np.trace(covariance) / d * np.eye(d)
+        eigenvalues, eigenvectors = np.linalg.eigh(covariance)
+        if eigenvalues[0] <= _RELATIVE_FLOOR * eigenvalues[-1]:
+            raise InputError(
+                f"the covariance of the {d} state components is singular from {n} samples (eigenvalues "
+                f"{eigenvalues[0]:.3g} to {eigenvalues[-1]:.3g}): drop dependent components, pass more samples, "
+                "shrinkage=0.01, or homogeneous=(...) for a field that looks the same everywhere."
+            )
+        return cls(mean, eigenvalues, eigenvectors)
+
+    def centre(self, x: NDArray[Any]) -> NDArray[np.float64]:
+        """Return x - m for x of shape (batch, *state)."""
+        return x - self.mean.reshape(x.shape[1:])
+
+    def apply(self, x: NDArray[Any], f: Callable[[NDArray[np.float64]], NDArray[np.float64]]) -> NDArray[np.float64]:
+        """Return f(C) x for x of shape (batch, *state)."""
+        matrix = (self.eigenvectors * f(self.eigenvalues)) @ self.eigenvectors.T
+        return (x.reshape(x.shape[0], -1) @ matrix).reshape(x.shape)
+
+
+@dataclass(frozen=True)
+class SpectralCovariance:
+    """C of a homogeneous periodic field: eigenvalues C_k on the half-plane grid of ``rfftn``.
+
+    Attributes
+    ----------
+    mean : float, the same at every site
+    eigenvalues : (..., n//2 + 1), in the layout of ``scipy.fft.rfftn`` over the state dims
+    shape : the field's shape
+    """
+
+    mean: float
+    eigenvalues: NDArray[np.float64]
+    shape: tuple[int, ...]
+
+    @classmethod
+    def estimate(cls, states: NDArray[Any], shrinkage: float) -> Self:
+        """Estimate from fields of shape (n, *shape), C_k <- (1 - a) C_k + a mean_k(C_k) for shrinkage a."""
+        n, shape = states.shape[0], states.shape[1:]
+        mean = float(states.mean(dtype=np.float64))
+        axes = tuple(range(1, states.ndim))
+        power = np.zeros((*shape[:-1], shape[-1] // 2 + 1))
+        for start in range(0, n, _BATCH):
+            spectrum = scipy.fft.rfftn(states[start : start + _BATCH].astype(np.float64) - mean, axes=axes)
+            power += (spectrum.real**2 + spectrum.imag**2).sum(axis=0)
+        power /= n * np.prod(shape)
+        full = np.prod(shape)
+        total = float(states.var(dtype=np.float64) * full)  # trace of C, every wavenumber counted once
+        power = (1 - shrinkage) * power + shrinkage * total / full
+        if power.min() <= _RELATIVE_FLOOR * power.max():
+            raise InputError(
+                f"{int((power <= _RELATIVE_FLOOR * power.max()).sum())} wavenumbers carry no variance (spectrum from "
+                f"{power.min():.3g} to {power.max():.3g}): coarsen the field to the scales it resolves, or pass "
+                "shrinkage=1e-6 to give them a floor."
+            )
+        return cls(mean, power, tuple(shape))
+
+    def centre(self, x: NDArray[Any]) -> NDArray[np.float64]:
+        """Return x - m for x of shape (batch, *shape)."""
+        return x - self.mean
+
+    def apply(self, x: NDArray[Any], f: Callable[[NDArray[np.float64]], NDArray[np.float64]]) -> NDArray[np.float64]:
+        """Return f(C) x for x of shape (batch, *shape): one forward and one inverse transform."""
+        axes = tuple(range(1, x.ndim))
+        spectrum = scipy.fft.rfftn(x, axes=axes)
+        spectrum *= f(self.eigenvalues)
+        return scipy.fft.irfftn(spectrum, s=self.shape, axes=axes, overwrite_x=True)

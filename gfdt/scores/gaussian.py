@@ -1,0 +1,147 @@
+"""The Gaussian approximation: the score of a normal density with the data's mean and covariance."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+import numpy as np
+
+from gfdt.errors import CheckpointError, InputError
+from gfdt.scores.base import Score
+from gfdt.scores.covariance import DenseCovariance, SpectralCovariance
+
+if TYPE_CHECKING:
+    import xarray as xr
+    from numpy.typing import NDArray
+
+__all__ = ["GaussianScore", "homogeneous_dims"]
+
+_BATCH = 4096
+
+
+class GaussianScore(Score):
+    """Score of the Gaussian fit: s(x) = -C^-1 (x - m).
+
+    With it the GFDT response is the classical R(t) = C(t) C(0)^-1 (PRL, text after eq. 5): the baseline
+    every other estimator is judged against, exact if the data are Gaussian.
+
+    Parameters
+    ----------
+    homogeneous : None, True or sequence of str
+        The dims along which the field is statistically the same everywhere and periodic, e.g.
+        ``("y", "x")`` (True: all state dims). C is then diagonal in Fourier space and needs n numbers, not n^2.
+        Default None: a general covariance matrix.
+    shrinkage : float in [0, 1)
+        Weight a of a multiple of the identity, C <- (1 - a) C + a (tr C / d) I. Default 0: the response is
+        then exactly C(t) C(0)^-1; a small value helps when samples are few.
+
+    Attributes
+    ----------
+    covariance_ : DenseCovariance or SpectralCovariance
+        Mean and eigenvalues of C, in the units of the data squared.
+
+    Examples
+    --------
+    >>> import numpy as np, gfdt
+    >>> x = np.random.default_rng(0).normal(2.0, 0.5, (1, 4000, 1))
+    >>> score = gfdt.GaussianScore().fit(x, dims=("member", "time", "component"))
+    >>> score(np.array([[2.5]])).shape
+    (1, 1)
+
+    References
+    ----------
+    Giorgini et al., Phys. Rev. Lett. 133, 267302 (2024).
+    """
+
+    label: ClassVar[str] = "gaussian"
+
+    def __init__(self, homogeneous: bool | str | Sequence[str] | None = None, *, shrinkage: float = 0.0) -> None:
+        self.homogeneous = homogeneous
+        self.shrinkage = shrinkage
+
+    def _fit(self, trajectory: xr.DataArray) -> None:
+        if not (isinstance(self.shrinkage, int | float) and 0 <= self.shrinkage < 1):
+            raise InputError(f"shrinkage={self.shrinkage!r} is not a number in [0, 1): 0.01 is a mild choice.")
+        dims = tuple(str(dim) for dim in trajectory.dims[2:])
+        states = trajectory.values.reshape(-1, *trajectory.shape[2:])
+        self.covariance_: DenseCovariance | SpectralCovariance
+        if homogeneous_dims(self.homogeneous, dims):
+            self.covariance_ = SpectralCovariance.estimate(states, self.shrinkage)
+        else:
+            self.covariance_ = DenseCovariance.estimate(states, self.shrinkage)
+
+    def _evaluate(self, batch: NDArray[Any]) -> NDArray[Any]:
+        out = np.empty(batch.shape, dtype=batch.dtype)
+        for start in range(0, batch.shape[0], _BATCH):
+            part = self.covariance_.centre(batch[start : start + _BATCH])
+            out[start : start + _BATCH] = self.covariance_.apply(part, lambda c: -1.0 / c)
+        return out
+
+    def _pack(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+        config = {"shrinkage": float(self.shrinkage)}
+        covariance = self.covariance_
+        arrays = {"mean": np.atleast_1d(np.asarray(covariance.mean)), "eigenvalues": covariance.eigenvalues}
+        if isinstance(covariance, DenseCovariance):
+            arrays["eigenvectors"] = covariance.eigenvectors
+        return config, arrays
+
+    @classmethod
+    def _unpack(cls, config: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Self:
+        shape = tuple(config["state_shape"])
+        covariance = unpack_covariance(arrays, shape)
+        homogeneous = isinstance(covariance, SpectralCovariance) or None
+        shrinkage = config.get("shrinkage", 0.0)
+        if not (isinstance(shrinkage, int | float) and 0 <= shrinkage < 1):
+            raise CheckpointError(
+                "the score file gives a shrinkage outside [0, 1): it was altered; fit the score anew."
+            )
+        score = cls(homogeneous, shrinkage=shrinkage)
+        score.covariance_ = covariance
+        return score
+
+
+def unpack_covariance(arrays: dict[str, NDArray[Any]], shape: tuple[int, ...]) -> DenseCovariance | SpectralCovariance:
+    """Rebuild a covariance from saved arrays, refusing any that do not belong to a state of this shape."""
+    size = int(np.prod(shape))
+    dense = "eigenvectors" in arrays
+    half = (*shape[:-1], shape[-1] // 2 + 1) if shape else ()
+    expected = {"mean": (size,), "eigenvalues": (size,), "eigenvectors": (size, size)}
+    if not dense:
+        expected = {"mean": (1,), "eigenvalues": half}
+    for name, wanted in expected.items():
+        if name not in arrays or arrays[name].shape != wanted:
+            found = arrays[name].shape if name in arrays else "nothing"
+            raise CheckpointError(
+                f"the score file holds {found} for {name!r}, expected shape {wanted} for a state of shape {shape}: "
+                "it was altered or cut; fit the score anew."
+            )
+    if not arrays["eigenvalues"].min() > 0:
+        raise CheckpointError(
+            "the score file holds a covariance that is not positive: it was altered; fit the score anew."
+        )
+    eigenvalues = arrays["eigenvalues"].astype(np.float64)
+    if dense:
+        return DenseCovariance(
+            arrays["mean"].astype(np.float64), eigenvalues, arrays["eigenvectors"].astype(np.float64)
+        )
+    return SpectralCovariance(float(arrays["mean"][0]), eigenvalues, shape)
+
+
+def homogeneous_dims(homogeneous: bool | str | Sequence[str] | None, dims: tuple[str, ...]) -> tuple[str, ...]:
+    """Resolve the ``homogeneous`` argument against the state dims: all of them, or none.
+
+    Raises
+    ------
+    InputError
+        If it names other dims than the state's, or some of them only.
+    """
+    if homogeneous is None or homogeneous is False:
+        return ()
+    names = dims if homogeneous is True else ((homogeneous,) if isinstance(homogeneous, str) else tuple(homogeneous))
+    if set(names) != set(dims) or not dims:
+        raise InputError(
+            f"homogeneous={names} does not match the state dims {dims}: name all of them "
+            "(or None for a state that is not the same everywhere)."
+        )
+    return dims

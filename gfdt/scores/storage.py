@@ -1,0 +1,171 @@
+"""Score files: one safetensors file with the arrays and a JSON header; no code is ever read from it.
+
+A file may come from a stranger. Nothing in it is believed before it is checked: size, format tag, JSON
+schema, names and shapes of the arrays, finiteness, and a digest that shows an altered or damaged file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from gfdt._version import __version__
+from gfdt.errors import CheckpointError, InputError, MissingFileError
+from gfdt.output import atomic_path
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from gfdt.scores.base import Score
+
+__all__ = ["load_score", "save_score"]
+
+FORMAT = "gfdt-score"
+FORMAT_VERSION = "1"
+MAX_FILE_BYTES = 8 * 2**30
+MAX_STATE_SIZE = 2**26
+_KINDS = ("GaussianScore", "DSMScore")
+
+
+def save_score(score: Score, path: str | Path, *, overwrite: bool = False) -> Path:
+    """Write a fitted score under ``path``: complete, or not at all. See :meth:`gfdt.scores.Score.save`."""
+    from safetensors.numpy import save_file
+
+    config, arrays = score._pack()
+    config = {
+        "class": type(score).__name__,
+        "state_dims": list(score.state_dims_),
+        "state_shape": list(score.state_shape_),
+        "noise_level": float(score.noise_level_),
+        **config,
+    }
+    # Shapes of scalars and memory order would not survive the round trip; store plain C order.
+    arrays = {name: np.ascontiguousarray(value) for name, value in arrays.items()}
+    text = json.dumps(config, sort_keys=True, allow_nan=False)
+    header = {
+        "format": FORMAT,
+        "format_version": FORMAT_VERSION,
+        "gfdt_version": __version__,
+        "config": text,
+        "digest": _digest(text, arrays),
+    }
+    with atomic_path(path, overwrite=overwrite) as temporary:
+        save_file(arrays, temporary, metadata=header)
+    return Path(path)
+
+
+def load_score(path: str | Path) -> Score:
+    """Read a score written by ``score.save(path)``.
+
+    Parameters
+    ----------
+    path : path
+        The safetensors file.
+
+    Returns
+    -------
+    Score
+        The fitted estimator: the same call gives the same numbers.
+
+    Raises
+    ------
+    MissingFileError
+        If there is no such file.
+    CheckpointError
+        If it is not a gfdt score, is damaged, or was altered.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise MissingFileError(f"there is no score file {path}: check the path, or write one with score.save(path).")
+    if os.path.getsize(path) > MAX_FILE_BYTES:
+        raise CheckpointError(f"{path} is larger than {MAX_FILE_BYTES // 2**30} GiB, too large for a score file.")
+    header, arrays = _read(path)
+    config = _checked_config(path, header)
+    if header.get("digest") != _digest(header["config"], arrays):
+        raise CheckpointError(
+            f"the contents of {path} do not match its digest: it was altered or damaged; copy it anew."
+        )
+    for name, value in arrays.items():
+        if not np.isfinite(value).all():
+            raise CheckpointError(f"{path} holds NaN or inf in {name!r}: the score is useless; fit it anew.")
+    try:
+        score = _score_class(config["class"])._unpack(config, arrays)
+    except CheckpointError as error:
+        raise CheckpointError(f"{path}: {error}") from error
+    except (InputError, KeyError, TypeError, ValueError, AttributeError) as error:
+        raise CheckpointError(
+            f"{path} does not describe a usable score ({error}): it was altered; fit it anew."
+        ) from error
+    score.state_dims_ = tuple(config["state_dims"])
+    score.state_shape_ = tuple(config["state_shape"])
+    score.noise_level_ = config["noise_level"]
+    return score
+
+
+def _read(path: Path) -> tuple[dict[str, str], dict[str, NDArray[Any]]]:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="numpy") as file:
+            header = file.metadata() or {}
+            if header.get("format") == FORMAT:
+                return header, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError, TypeError, ValueError, KeyError, AttributeError) as error:
+        raise CheckpointError(
+            f"{path} is not a readable safetensors file ({error}): pass a file written by score.save(path)."
+        ) from error
+    raise CheckpointError(f"{path} is not a gfdt score: pass a file written by score.save(path).")
+
+
+def _checked_config(path: Path, header: dict[str, str]) -> dict[str, Any]:
+    if header.get("format_version") != FORMAT_VERSION:
+        raise CheckpointError(
+            f"{path} has score format {header.get('format_version')!r}, this gfdt {__version__} reads "
+            f"{FORMAT_VERSION!r}: use the gfdt that wrote it ({header.get('gfdt_version', 'unknown')}) or fit anew."
+        )
+    try:
+        config = json.loads(header["config"])
+        dims, shape, noise = config["state_dims"], config["state_shape"], config["noise_level"]
+        valid = (
+            config["class"] in _KINDS
+            and isinstance(dims, list)
+            and isinstance(shape, list)
+            and len(dims) == len(shape) == len(set(dims))
+            and all(isinstance(name, str) and name for name in dims)
+            and all(type(size) is int and size > 0 for size in shape)
+            and math.prod(shape) <= MAX_STATE_SIZE
+            and type(noise) in (int, float)
+            and math.isfinite(noise)
+            and noise >= 0
+        )
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path} has no valid description of its score: it was altered; fit it anew.") from error
+    if not valid:
+        raise CheckpointError(f"{path} has no valid description of its score: it was altered; fit it anew.")
+    config["noise_level"] = float(noise)
+    return config
+
+
+def _score_class(name: str) -> type[Score]:
+    if name == "GaussianScore":
+        from gfdt.scores.gaussian import GaussianScore
+
+        return GaussianScore
+    from gfdt.scores.dsm import DSMScore
+
+    return DSMScore
+
+
+def _digest(config: str, arrays: dict[str, NDArray[Any]]) -> str:
+    digest = hashlib.sha256(config.encode())
+    for name in sorted(arrays):
+        value = np.ascontiguousarray(arrays[name])
+        digest.update(f"{name}:{value.dtype.str}:{value.shape}".encode())
+        digest.update(value.tobytes())
+    return digest.hexdigest()

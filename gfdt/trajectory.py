@@ -1,0 +1,281 @@
+"""The input gate: whatever holds a trajectory becomes one labelled, validated array.
+
+Notation used throughout the package: a trajectory is an array with dims ``(member, time, *state)``;
+``member`` counts independent realisations of the same stationary process, ``time`` is uniform with step
+dt, and the remaining dims are the state x in R^d (``component`` for vectors, ``y, x`` for fields).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import xarray as xr
+
+from gfdt.errors import InputError, MissingFileError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = ["Source", "load_trajectory", "state_dims", "time_step"]
+
+Source = xr.DataArray | xr.Dataset | str | Path | np.ndarray
+
+MIN_TIMES = 8  # fewer samples than this leave no lag to speak of
+_UNIFORM_RTOL = 1e-3  # spread of the time increments, relative to dt: admits float32 time coordinates
+
+
+def load_trajectory(
+    source: Source,
+    *,
+    var: str | None = None,
+    dims: Sequence[str] | None = None,
+    dt: float | None = None,
+    needs_time: bool = True,
+) -> xr.DataArray:
+    """Turn any supported source into a validated ``(member, time, *state)`` array in memory.
+
+    Parameters
+    ----------
+    source : DataArray, Dataset, path to netCDF or zarr, or ndarray
+        The trajectory. A Dataset (or file) with several variables needs ``var``; an ndarray needs
+        ``dims`` and ``dt``.
+    var : str, optional
+        Name of the variable, needed only where there is more than one that has a ``time`` dim.
+    dims : sequence of str, optional
+        Names of an ndarray's dims, e.g. ``("member", "time", "component")``.
+    dt : float, optional
+        Time step, in the unit the lags are to be in. Needed when there is no time coordinate.
+    needs_time : bool
+        False where only the stationary density matters (fitting a score): a missing dt is then 1.
+
+    Returns
+    -------
+    DataArray
+        dims ``(member, time, *state)``, float32 (if the source is) or float64, with a float time
+        coordinate; ``member`` is added where the source has none.
+
+    Raises
+    ------
+    InputError
+        Missing dims or time step, non-uniform time, NaN or inf, text, constant, too short or empty series.
+    MissingFileError
+        A path that does not exist.
+    """
+    array = _labelled(source, var, dims)
+    array = _ordered(array)
+    if array.size == 0:
+        empty = [str(dim) for dim, size in array.sizes.items() if size == 0]
+        raise InputError(
+            f"the trajectory is empty (size 0 along {', '.join(empty)}): pass a series with at least {MIN_TIMES} times."
+        )
+    if array.sizes["time"] < MIN_TIMES:
+        raise InputError(
+            f"the trajectory has {array.sizes['time']} times, at least {MIN_TIMES} are needed: pass a longer series."
+        )
+    array = _with_uniform_time(array, dt, needs_time)
+    array = _in_memory(array)
+    _refuse_bad_values(array)
+    return _with_coordinates(array)
+
+
+def time_step(trajectory: xr.DataArray) -> float:
+    """Return dt of a validated trajectory, in its time unit."""
+    time = trajectory["time"].values
+    return float((time[-1] - time[0]) / (time.size - 1))
+
+
+def state_dims(trajectory: xr.DataArray) -> tuple[str, ...]:
+    """Return the names of the state dims, in order (empty for a scalar series)."""
+    return tuple(str(dim) for dim in trajectory.dims if dim not in ("member", "time"))
+
+
+def _labelled(source: Source, var: str | None, dims: Sequence[str] | None) -> xr.DataArray:
+    if isinstance(source, str | Path):
+        source = _open(Path(source))
+    if isinstance(source, xr.Dataset):
+        return _variable(source, var)
+    if isinstance(source, xr.DataArray):
+        return source
+    if isinstance(source, np.ndarray):
+        if dims is None:
+            raise InputError(
+                f"an ndarray of shape {source.shape} has no named dims: pass dims=, "
+                'e.g. dims=("member", "time", "component").'
+            )
+        names = tuple(dims)
+        if len(names) != source.ndim or len(set(names)) != len(names):
+            raise InputError(
+                f"dims={names} does not name the {source.ndim} axes of an array of shape {source.shape}: "
+                "give one distinct name for each axis."
+            )
+        return xr.DataArray(source, dims=names)
+    raise InputError(
+        f"a trajectory cannot be a {type(source).__name__}: pass an xarray DataArray or Dataset, a path to a "
+        "netCDF or zarr file, or a numpy array with dims= and dt=."
+    )
+
+
+def _open(path: Path) -> xr.Dataset:
+    if not path.exists():
+        raise MissingFileError(f"there is no file {path}: check the path (it is relative to {Path.cwd()}).")
+    options: dict[str, Any] = {"decode_times": False}  # CF times stay numbers in the file's own unit
+    if path.is_dir():
+        try:
+            import zarr  # noqa: F401
+        except ImportError as error:
+            raise InputError(
+                f"{path} is a directory and reading zarr stores needs the zarr package: run pip install zarr, "
+                "or pass a netCDF file."
+            ) from error
+        options["engine"] = "zarr"
+    else:
+        options["engine"] = "netcdf4"
+    try:
+        return xr.open_dataset(path, **options)
+    except Exception as error:
+        raise InputError(
+            f"{path} cannot be read as {options['engine']} ({_first_line(error)}): it may be truncated or of "
+            "another format; write it again or copy it anew."
+        ) from error
+
+
+def _first_line(error: BaseException) -> str:
+    text = str(error).strip().splitlines()
+    return text[0] if text else type(error).__name__
+
+
+def _variable(dataset: xr.Dataset, var: str | None) -> xr.DataArray:
+    names = [str(name) for name in dataset.data_vars]
+    if var is not None:
+        if var not in names:
+            raise InputError(f"there is no variable {var!r}: choose var= among {', '.join(names) or '(none)'}.")
+        return dataset[var]
+    series = [name for name in names if "time" in dataset[name].dims]
+    if len(series) == 1:
+        return dataset[series[0]]
+    if not series:
+        raise InputError(
+            "no variable has a 'time' dim "
+            f"(found {', '.join(f'{name}{tuple(dataset[name].dims)}' for name in names) or 'no variables'}): "
+            "rename the time dim to 'time', e.g. ds.rename(t='time')."
+        )
+    raise InputError(f"there are {len(series)} time series, {', '.join(series)}: name one with var=.")
+
+
+def _ordered(array: xr.DataArray) -> xr.DataArray:
+    if "time" not in array.dims:
+        raise InputError(
+            f"there is no 'time' dim among {tuple(array.dims)}: rename it, e.g. da.rename(t='time'), or pass "
+            'dims=("member", "time", ...) with an ndarray.'
+        )
+    if not (np.issubdtype(array.dtype, np.floating) or np.issubdtype(array.dtype, np.integer)):
+        raise InputError(
+            f"the trajectory holds {array.dtype} values, real numbers are needed: convert it, e.g. "
+            "da.astype('float64') (complex data: pass real and imaginary part as two components)."
+        )
+    if "member" not in array.dims:
+        # A scalar coordinate left by .isel(member=0) would clash with the new dim.
+        array = array.drop_vars("member", errors="ignore").expand_dims("member")
+    return array.transpose("member", "time", ...)
+
+
+def _with_uniform_time(array: xr.DataArray, dt: float | None, needs_time: bool) -> xr.DataArray:
+    if dt is not None and not (np.isfinite(dt) and dt > 0):
+        raise InputError(f"dt={dt} is not a time step: pass a finite positive number.")
+    if "time" not in array.coords:
+        if dt is None and needs_time:
+            raise InputError("the trajectory has no time coordinate: pass dt= (the time between samples).")
+        step = 1.0 if dt is None else float(dt)
+        time = xr.DataArray(step * np.arange(array.sizes["time"]), dims="time", attrs={"units": "1"})
+        return array.assign_coords(time=time)
+    times, units = _numeric_time(array["time"])
+    increments = np.diff(times)
+    if not np.isfinite(times).all():
+        raise InputError("the time coordinate holds NaN or inf: give every sample its time, or pass plain dt=.")
+    step = float((times[-1] - times[0]) / (times.size - 1))
+    if step <= 0 or np.any(increments <= 0):
+        where = int(np.argmax(increments <= 0))
+        raise InputError(
+            f"time does not increase (at index {where}: {times[where]:g} then {times[where + 1]:g}): "
+            "sort it with da.sortby('time') and drop duplicates."
+        )
+    spread = np.abs(increments - step)
+    if spread.max() > _UNIFORM_RTOL * step:
+        where = int(spread.argmax())
+        raise InputError(
+            f"time is not uniform (mean step {step:g}, but {increments[where]:g} after index {where}): "
+            "interpolate to a uniform time or split the series at its gaps into members."
+        )
+    if dt is not None and abs(dt - step) > _UNIFORM_RTOL * step:
+        raise InputError(f"dt={dt:g} contradicts the time coordinate, whose step is {step:g}: leave dt out.")
+    coordinate = xr.DataArray(times, dims="time", attrs={**array["time"].attrs, "units": units})
+    return array.assign_coords(time=coordinate)
+
+
+def _numeric_time(time: xr.DataArray) -> tuple[NDArray[np.float64], str]:
+    """Times as floats and their unit; dates become days since the first sample."""
+    if time.ndim != 1:
+        raise InputError(f"the time coordinate has {time.ndim} dims, one is needed: drop it and pass dt=.")
+    values = time.values
+    if np.issubdtype(values.dtype, np.datetime64) or np.issubdtype(values.dtype, np.timedelta64):
+        return (values - values[0]) / np.timedelta64(1, "D"), "days"
+    try:
+        return values.astype(np.float64), str(time.attrs.get("units", "1"))
+    except (TypeError, ValueError) as error:
+        raise InputError(
+            f"the time coordinate holds {values.dtype} values, numbers or dates are needed: open the file with "
+            "decode_times=False or pass the path itself."
+        ) from error
+
+
+def _in_memory(array: xr.DataArray) -> xr.DataArray:
+    limit = int(0.8 * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+    if array.nbytes > limit:
+        raise InputError(
+            f"the trajectory needs {array.nbytes / 2**30:.0f} GiB and this machine has "
+            f"{limit / 0.8 / 2**30:.0f} GiB: select members or thin it in time, e.g. "
+            "da.isel(time=slice(None, None, 10))."
+        )
+    dtype = np.float32 if array.dtype == np.float32 else np.float64
+    try:
+        return array.astype(dtype, copy=False).load()
+    except Exception as error:
+        raise InputError(
+            f"the values cannot be read ({_first_line(error)}): the file is truncated or damaged; write or copy it "
+            "again."
+        ) from error
+
+
+def _refuse_bad_values(array: xr.DataArray) -> None:
+    values = array.values
+    finite = np.isfinite(values)
+    if not finite.all():
+        count = int(finite.size - finite.sum())
+        first = np.unravel_index(int(np.argmin(finite)), values.shape)
+        place = ", ".join(f"{dim}={index}" for dim, index in zip(array.dims, first, strict=True))
+        raise InputError(
+            f"the trajectory holds {count} NaN or inf (the first at {place}): fill or cut the gaps, e.g. split "
+            "the series there into members or use da.interpolate_na('time')."
+        )
+    constant = np.ptp(values, axis=(0, 1)) == 0
+    if np.any(constant):
+        names = state_dims(array)
+        if not names:
+            raise InputError("the series is constant: a response needs fluctuations; pass a varying series.")
+        first = np.unravel_index(int(np.argmax(constant)), constant.shape)
+        place = ", ".join(f"{dim}={index}" for dim, index in zip(names, first, strict=True))
+        raise InputError(
+            f"{int(constant.sum())} of {constant.size} state components are constant (the first at {place}): "
+            "drop them, e.g. with da.isel or by masking, since a response needs fluctuations."
+        )
+
+
+def _with_coordinates(array: xr.DataArray) -> xr.DataArray:
+    keep = {name for name in array.coords if array.coords[name].dims == (name,)}
+    array = array.drop_vars([name for name in array.coords if name not in keep])
+    missing = {dim: np.arange(array.sizes[dim]) for dim in array.dims if dim not in array.coords}
+    return array.assign_coords(missing)
