@@ -11,6 +11,20 @@ from typing import TYPE_CHECKING, Any
 from gfdt._version import __version__
 
 if TYPE_CHECKING:
+    from gfdt.diagnostics.check import ScoreReport, check_score
+    from gfdt.diagnostics.compare import compare
+    from gfdt.errors import (
+        CheckpointError,
+        GfdtError,
+        InputError,
+        MissingFileError,
+        NotFittedError,
+        OutputError,
+        ReliabilityWarning,
+    )
+    from gfdt.plotting.responses import plot_errors, plot_responses
+    from gfdt.plotting.snapshots import plot_snapshots
+    from gfdt.responses.estimate import response
     from gfdt.scores.analytic import AnalyticScore
     from gfdt.scores.base import Score
     from gfdt.scores.dsm import DSMScore
@@ -18,30 +32,58 @@ if TYPE_CHECKING:
     from gfdt.scores.storage import load_score
     from gfdt.trajectory import load_trajectory
 
-_HOME = {
-    "AnalyticScore": "gfdt.scores.analytic",
-    "DSMScore": "gfdt.scores.dsm",
-    "GaussianScore": "gfdt.scores.gaussian",
-    "Score": "gfdt.scores.base",
-    "load_score": "gfdt.scores.storage",
-    "load_trajectory": "gfdt.trajectory",
-}
-
 __all__ = [
     "AnalyticScore",
+    "CheckpointError",
     "DSMScore",
     "GaussianScore",
+    "GfdtError",
+    "InputError",
+    "MissingFileError",
+    "NotFittedError",
+    "OutputError",
+    "ReliabilityWarning",
     "Score",
+    "ScoreReport",
     "__version__",
+    "check_score",
+    "compare",
     "load_score",
     "load_trajectory",
+    "plot_errors",
+    "plot_responses",
+    "plot_snapshots",
+    "response",
 ]
+
+_HOME = {
+    "AnalyticScore": "scores.analytic",
+    "CheckpointError": "errors",
+    "DSMScore": "scores.dsm",
+    "GaussianScore": "scores.gaussian",
+    "GfdtError": "errors",
+    "InputError": "errors",
+    "MissingFileError": "errors",
+    "NotFittedError": "errors",
+    "OutputError": "errors",
+    "ReliabilityWarning": "errors",
+    "Score": "scores.base",
+    "ScoreReport": "diagnostics.check",
+    "check_score": "diagnostics.check",
+    "compare": "diagnostics.compare",
+    "load_score": "scores.storage",
+    "load_trajectory": "trajectory",
+    "plot_errors": "plotting.responses",
+    "plot_responses": "plotting.responses",
+    "plot_snapshots": "plotting.snapshots",
+    "response": "responses.estimate",
+}
 
 
 def __getattr__(name: str) -> Any:
-    if name in _HOME:
-        return getattr(importlib.import_module(_HOME[name]), name)
-    raise AttributeError(f"module 'gfdt' has no attribute {name!r}")
+    if name not in _HOME:
+        raise AttributeError(f"module 'gfdt' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"gfdt.{_HOME[name]}"), name)
 
 
 def __dir__() -> list[str]:

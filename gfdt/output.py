@@ -7,10 +7,14 @@ import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from gfdt.errors import OutputError
 
-__all__ = ["atomic_path", "check_output"]
+if TYPE_CHECKING:
+    import xarray as xr
+
+__all__ = ["atomic_path", "check_output", "write_dataset"]
 
 
 def check_output(path: str | Path, *, overwrite: bool) -> Path:
@@ -59,3 +63,17 @@ def atomic_path(path: str | Path, *, overwrite: bool) -> Iterator[Path]:
         raise OutputError(f"{path} could not be written ({error}): check space and permissions.") from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def write_dataset(dataset: xr.Dataset, path: str | Path, *, overwrite: bool = False) -> Path:
+    """Write a dataset to netCDF under ``path``: complete, or not at all.
+
+    Raises
+    ------
+    OutputError
+        As :func:`atomic_path`.
+    """
+    encoding = {str(name): {"_FillValue": None} for name in dataset.variables}
+    with atomic_path(path, overwrite=overwrite) as temporary:
+        dataset.to_netcdf(temporary, engine="netcdf4", encoding=encoding)
+    return Path(path)

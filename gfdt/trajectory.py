@@ -10,12 +10,13 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import xarray as xr
 
-from gfdt.errors import InputError, MissingFileError
+from gfdt.errors import InputError
+from gfdt.reading import first_line, open_dataset
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -95,7 +96,7 @@ def state_dims(trajectory: xr.DataArray) -> tuple[str, ...]:
 
 def _labelled(source: Source, var: str | None, dims: Sequence[str] | None) -> xr.DataArray:
     if isinstance(source, str | Path):
-        source = _open(Path(source))
+        source = open_dataset(source)
     if isinstance(source, xr.Dataset):
         return _variable(source, var)
     if isinstance(source, xr.DataArray):
@@ -117,35 +118,6 @@ def _labelled(source: Source, var: str | None, dims: Sequence[str] | None) -> xr
         f"a trajectory cannot be a {type(source).__name__}: pass an xarray DataArray or Dataset, a path to a "
         "netCDF or zarr file, or a numpy array with dims= and dt=."
     )
-
-
-def _open(path: Path) -> xr.Dataset:
-    if not path.exists():
-        raise MissingFileError(f"there is no file {path}: check the path (it is relative to {Path.cwd()}).")
-    options: dict[str, Any] = {"decode_times": False}  # CF times stay numbers in the file's own unit
-    if path.is_dir():
-        try:
-            import zarr  # noqa: F401
-        except ImportError as error:
-            raise InputError(
-                f"{path} is a directory and reading zarr stores needs the zarr package: run pip install zarr, "
-                "or pass a netCDF file."
-            ) from error
-        options["engine"] = "zarr"
-    else:
-        options["engine"] = "netcdf4"
-    try:
-        return xr.open_dataset(path, **options)
-    except Exception as error:
-        raise InputError(
-            f"{path} cannot be read as {options['engine']} ({_first_line(error)}): it may be truncated or of "
-            "another format; write it again or copy it anew."
-        ) from error
-
-
-def _first_line(error: BaseException) -> str:
-    text = str(error).strip().splitlines()
-    return text[0] if text else type(error).__name__
 
 
 def _variable(dataset: xr.Dataset, var: str | None) -> xr.DataArray:
@@ -245,7 +217,7 @@ def _in_memory(array: xr.DataArray) -> xr.DataArray:
         return array.astype(dtype, copy=False).load()
     except Exception as error:
         raise InputError(
-            f"the values cannot be read ({_first_line(error)}): the file is truncated or damaged; write or copy it "
+            f"the values cannot be read ({first_line(error)}): the file is truncated or damaged; write or copy it "
             "again."
         ) from error
 

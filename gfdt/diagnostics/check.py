@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gfdt.response.correction import UnitSums
-from gfdt.response.prepare import prepare
+from gfdt.responses.correction import UnitSums
+from gfdt.responses.prepare import prepare
 from gfdt.scores.base import Score
 from gfdt.scores.covariance import SpectralCovariance
 from gfdt.trajectory import Source

@@ -56,7 +56,7 @@ class DenoisingObjective:
 
 
 def squared_errors(denoiser: Denoiser, anomalies: Tensor, z: Tensor, level: Tensor) -> tuple[Tensor, Tensor]:
-    """Return |F - F_target|²/d and |F_target|²/d (the same of F = 0), each state averaged over +z and -z; shape (n,)."""
+    """Return |F - F_target|²/d and |F_target|²/d (that of F = 0), shape (n,), averaged over +z and -z."""
     anomalies, z, level = torch.cat([anomalies, anomalies]), torch.cat([z, -z]), torch.cat([level, level])
     target = denoiser.target(anomalies, z, level)
     shifted = anomalies + level.reshape(-1, *[1] * (anomalies.ndim - 1)) * z

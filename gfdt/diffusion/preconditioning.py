@@ -21,6 +21,7 @@ Inside, states are anomalies in units of ``scale`` = sqrt(tr C/d): float32 then 
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -33,7 +34,7 @@ from gfdt.scores.covariance import DenseCovariance, SpectralCovariance
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["Denoiser", "DenseBasis", "SpectralBasis", "make_basis", "mean_variance"]
+__all__ = ["Denoiser", "DenseBasis", "SpectralBasis", "make_basis", "mean_over_modes"]
 
 
 class DenseBasis(nn.Module):
@@ -105,7 +106,7 @@ class Denoiser(nn.Module):
         self.network = network
         self.state_shape = state_shape
         self.channel = channel
-        self.scale = mean_variance(covariance) ** 0.5
+        self.scale = mean_over_modes(covariance, lambda c: c) ** 0.5
         self.basis = make_basis(covariance, self.scale)
         mean = np.broadcast_to(np.asarray(covariance.mean), (int(np.prod(state_shape)),)).reshape(state_shape)
         self.register_buffer("mean", _float32(mean))
@@ -148,6 +149,12 @@ class Denoiser(nn.Module):
         """Return c_out(σ), shape (batch,), in units of ``scale``."""
         return self.basis.average(self._gain(lambda c, s2: c * s2 / (c + s2), level)).sqrt()
 
+    def with_network(self, network: nn.Module) -> Denoiser:
+        """Return a denoiser with another network and the same (shared) buffers."""
+        twin = copy.copy(self)
+        twin._modules = {**self._modules, "network": network}
+        return twin
+
     def _gain(self, f: Callable[[Tensor, Tensor], Tensor], level: Tensor) -> Tensor:
         eigenvalues = self.basis.eigenvalues
         return f(eigenvalues, (level**2).reshape(-1, *[1] * eigenvalues.ndim))
@@ -163,11 +170,13 @@ def make_basis(covariance: DenseCovariance | SpectralCovariance, scale: float) -
     return SpectralBasis(covariance, scale)
 
 
-def mean_variance(covariance: DenseCovariance | SpectralCovariance) -> float:
-    """Return tr C/d, the variance of a component averaged over components."""
+def mean_over_modes(
+    covariance: DenseCovariance | SpectralCovariance, f: Callable[[NDArray[np.float64]], NDArray[np.float64]]
+) -> float:
+    """Return tr f(C)/d: the mean of f over all d eigenvalues of C."""
     if isinstance(covariance, DenseCovariance):
-        return float(covariance.eigenvalues.mean())
-    return float((covariance.eigenvalues * _half_plane_weights(covariance.shape)).sum())
+        return float(f(covariance.eigenvalues).mean())
+    return float((f(covariance.eigenvalues) * _half_plane_weights(covariance.shape)).sum())
 
 
 def _half_plane_weights(shape: tuple[int, ...]) -> NDArray[np.float64]:

@@ -12,7 +12,6 @@ the answer is the Gaussian start itself.
 
 from __future__ import annotations
 
-import copy
 import math
 import time
 import warnings
@@ -38,7 +37,7 @@ __all__ = ["HeldOut", "Selection", "hold_out", "train_and_select"]
 _PERIOD = 10  # one block of time in ten is held out
 _PIECES = 8  # held-out (member, block) pieces wanted at least: fewer give no standard error
 _STANDARD_ERRORS = 2.0
-_BATCH = 256
+_BATCH_VALUES = 2**18  # numbers in one batch of the evaluation: bounds its memory
 
 
 def hold_out(n_members: int, n_times: int) -> NDArray[np.int64]:
@@ -81,8 +80,9 @@ class HeldOut:
         differences, losses = [], []
         denoiser.eval()
         with torch.inference_mode():
-            for start in range(0, len(self.anomalies), _BATCH):
-                part = slice(start, start + _BATCH)
+            size = max(1, _BATCH_VALUES // max(1, self.anomalies[0].numel()))
+            for start in range(0, len(self.anomalies), size):
+                part = slice(start, start + size)
                 learned, gaussian = squared_errors(denoiser, self.anomalies[part], self.z[part], self.level[part])
                 differences.append((gaussian - learned).double().cpu().numpy())
                 losses.append(gaussian.double().cpu().numpy())
@@ -149,8 +149,7 @@ def train_and_select(
         If training stopped early, because of a loss that is not finite or a keyboard interrupt.
     """
     average = average_weights(denoiser.network, decay)
-    shadow = copy.copy(denoiser)  # shares the basis; only the network differs
-    shadow._modules = {**denoiser._modules, "network": average.module}
+    averaged = denoiser.with_network(average.module)
     selection, best = Selection(), -math.inf
     start, done, losses = time.perf_counter(), 0, []
     bar = tqdm(total=1000, desc="training", disable=None if progress is None else not progress, bar_format=_BAR)
@@ -165,7 +164,7 @@ def train_and_select(
             if record.progress * evaluations < done + 1 and record.progress < 1:
                 continue
             done = int(record.progress * evaluations)
-            gain, error, relative = held_out.gain(shadow)
+            gain, error, relative = held_out.gain(averaged)
             entry: dict[str, Any] = {
                 "step": record.step,
                 "seconds": time.perf_counter() - start,
@@ -182,13 +181,10 @@ def train_and_select(
                 break
             selection.history.append(entry)
             bar.set_postfix_str(f"held-out loss {relative:.4f} of the Gaussian start's")
-            if gain > best:
+            if gain > max(best, _STANDARD_ERRORS * error):
                 best = gain
-                if gain > _STANDARD_ERRORS * error:
-                    selection.step = record.step
-                    selection.weights = {
-                        name: value.detach().clone() for name, value in average.module.state_dict().items()
-                    }
+                selection.step = record.step
+                selection.weights = {name: value.clone() for name, value in average.module.state_dict().items()}
     except KeyboardInterrupt:
         _warn_early("training was interrupted", selection)
     finally:

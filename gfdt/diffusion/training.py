@@ -26,6 +26,7 @@ _WARM_UP = 0.05
 _CLIP = 1.0  # gradient norm; 0.01 to 0.3 is normal with targets of unit variance, so only accidents are cut
 _STEPS_WITHOUT_LIMIT = 10**9
 
+_Tensors = tuple[Tensor, ...] | list[Tensor]
 Objective = Callable[[Denoiser, Tensor, torch.Generator], Tensor]
 
 
@@ -126,7 +127,7 @@ def average_weights(network: nn.Module, decay: float) -> torch.optim.swa_utils.A
     The decay at update t is min(decay, (1 + t)/(10 + t)), so that short runs do not stay at their start.
     """
 
-    def mix(averages: list[Tensor], current: list[Tensor], count: Tensor | int) -> None:
+    def mix(averages: _Tensors, current: _Tensors, count: Tensor | int) -> None:
         t = float(count)
         torch._foreach_lerp_(averages, current, 1 - min(decay, (1 + t) / (10 + t)))
 

@@ -156,4 +156,6 @@ class Score(ABC):
     @classmethod
     def _unpack(cls, config: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Self:
         """Restore from ``_pack``'s output, which may come from a stranger: validate everything."""
-        raise InputError(f"a {cls.__name__} cannot be loaded from a file of {len(arrays)} arrays and {len(config)} entries.")
+        raise InputError(
+            f"a {cls.__name__} cannot be loaded from a file (of {len(arrays)} arrays and {len(config)} entries)."
+        )

@@ -86,5 +86,5 @@ def make_network(
         network = NETWORKS[kind].build(size, **options)
     if generator is not None:
         network.to_empty(device="cpu")
-        network.reset(generator)
+        network.reset(generator)  # type: ignore[operator]
     return network

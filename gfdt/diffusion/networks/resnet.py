@@ -52,8 +52,8 @@ class ResNet(nn.Module):
     def reset(self, generator: torch.Generator) -> None:
         """Draw the weights; the last layer is zero, so that F = 0."""
         initialise(self, generator)
-        nn.init.zeros_(self.last.convolution.weight)
-        nn.init.zeros_(self.last.convolution.bias)
+        for parameter in self.last.parameters():
+            nn.init.zeros_(parameter)
 
 
 class _PeriodicConvolution(nn.Module):

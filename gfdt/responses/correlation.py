@@ -18,7 +18,7 @@ import scipy.fft
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from gfdt.response.units import Unit
+    from gfdt.responses.units import Unit
 
 __all__ = ["outer_sums", "pair_counts", "spectral_sums"]
 

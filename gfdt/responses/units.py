@@ -38,8 +38,10 @@ class Unit:
     stop: int
 
 
-def resampling_units(values: NDArray[Any]) -> tuple[list[Unit], str]:
+def resampling_units(values: NDArray[Any], *, warn: bool = True) -> tuple[list[Unit], str]:
     """Choose the units for a centred array of shape (member, time, components).
+
+    ``warn`` is False where no error bar is wanted.
 
     Returns
     -------
@@ -59,19 +61,16 @@ def resampling_units(values: NDArray[Any]) -> tuple[list[Unit], str]:
     per_member = max(times // length, 1)
     if members * per_member < MIN_BLOCKS:
         per_member = min(-(-MIN_BLOCKS // members), times)
-        warnings.warn(
-            f"the record holds only {members * times / (_BLOCK_TIMES * tau):.1f} stretches of {_BLOCK_TIMES} "
-            f"integrated autocorrelation times (tau = {tau:.3g} samples), {MIN_BLOCKS} are needed for an error bar: the bands are "
-            "rough; record longer or more members.",
-            ReliabilityWarning,
-            stacklevel=3,
-        )
+        if warn:
+            warnings.warn(
+                f"the record holds only {members * times / (_BLOCK_TIMES * tau):.1f} stretches of {_BLOCK_TIMES} "
+                f"integrated autocorrelation times (tau = {tau:.3g} samples), {MIN_BLOCKS} are needed for an "
+                "error bar: the bands are rough; record longer or more members.",
+                ReliabilityWarning,
+                stacklevel=5,
+            )
     edges = np.linspace(0, times, per_member + 1).astype(int)
-    units = [
-        Unit(m, int(start), int(stop))
-        for m in range(members)
-        for start, stop in pairwise(edges)
-    ]
+    units = [Unit(m, int(start), int(stop)) for m in range(members) for start, stop in pairwise(edges)]
     return units, f"{len(units)} blocks of {times // per_member} samples (tau = {tau:.3g} samples)"
 
 

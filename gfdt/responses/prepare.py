@@ -15,11 +15,11 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from gfdt.errors import InputError, ReliabilityWarning
-from gfdt.response.correction import UnitSums
-from gfdt.response.correlation import pair_counts
-from gfdt.response.layout import FullMatrix, Homogeneous
-from gfdt.response.observables import find_observable
-from gfdt.response.units import MIN_MEMBERS, Unit, resampling_units
+from gfdt.responses.correction import UnitSums
+from gfdt.responses.correlation import pair_counts
+from gfdt.responses.layout import FullMatrix, Homogeneous
+from gfdt.responses.observables import find_observable
+from gfdt.responses.units import MIN_MEMBERS, Unit, resampling_units
 from gfdt.scores.analytic import AnalyticScore
 from gfdt.scores.base import Score
 from gfdt.scores.gaussian import homogeneous_dims
@@ -76,6 +76,7 @@ def prepare(
     dims: Sequence[str] | None = None,
     dt: float | None = None,
     progress: bool | None = None,
+    errors_wanted: bool = True,
 ) -> Prepared:
     """Validate the input and accumulate the sums; the arguments are those of :func:`gfdt.response`."""
     name, function = find_observable(observable)
@@ -91,7 +92,7 @@ def prepare(
     mean = x.mean(axis=(0, 1), dtype=np.float64)
     if periodic:
         mean = np.full_like(mean, mean.mean())
-    units, unit_text = _units(x, mean, layout)
+    units, unit_text = _units(x, mean, layout, warn=errors_wanted)
     needed = len(units) * layout.unit_bytes(lags.size)
     if needed > _MAX_BYTES:
         advice = "" if periodic else f"homogeneous={names} if the field is the same everywhere, "
@@ -171,12 +172,14 @@ def _conjugate_variable(score: Score, x: NDArray[Any], progress: bool | None) ->
     return out
 
 
-def _units(x: NDArray[Any], mean: NDArray[Any], layout: FullMatrix | Homogeneous) -> tuple[list[Unit], str]:
+def _units(
+    x: NDArray[Any], mean: NDArray[Any], layout: FullMatrix | Homogeneous, *, warn: bool
+) -> tuple[list[Unit], str]:
     # Only when blocks are needed is the slowest time looked for, in the basis the response is computed in.
     if x.shape[0] >= MIN_MEMBERS:
         return resampling_units(x.reshape(*x.shape[:2], -1)[:, :, :1])
     series = np.stack([layout.transform(x[member] - mean) for member in range(x.shape[0])])
-    return resampling_units(series)
+    return resampling_units(series, warn=warn)
 
 
 def _accumulate(

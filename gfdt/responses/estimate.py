@@ -4,9 +4,9 @@ GFDT (PRL eq. 3-4): a small drift perturbation e_j f(t) changes <A> by int R_Aj(
 
     R_Aj(t) = <A(x(t)) B_j(x(0))>,        B_j = -s_j(x),        s = grad log rho,
 
-so that R(0) = I for A = x. What is done with that last identity is in :mod:`gfdt.response.correction`.
+so that R(0) = I for A = x. What is done with that last identity is in :mod:`gfdt.responses.correction`.
 
-Error bars: every resampling unit u (a member, or a block of time; :mod:`gfdt.response.units`) contributes e_u to the
+Error bars: every resampling unit u (a member, or a block of time; :mod:`gfdt.responses.units`) contributes e_u to the
 error of the estimate, to first order; stderr^2 = n/(n - 1) sum_u e_u^2. This is the limit of the bootstrap over
 units for many resamples, without its own noise (the infinitesimal jackknife, Efron 1982); the band is
 estimate +- t_{n-1} stderr.
@@ -25,8 +25,8 @@ from scipy import stats
 
 from gfdt._version import __version__
 from gfdt.errors import InputError
-from gfdt.response.correction import MODES, Correction, find_correction
-from gfdt.response.prepare import Prepared, prepare
+from gfdt.responses.correction import MODES, Correction, find_correction
+from gfdt.responses.prepare import Prepared, prepare
 from gfdt.scores.analytic import AnalyticScore
 from gfdt.scores.base import Score
 from gfdt.scores.gaussian import GaussianScore
@@ -77,7 +77,7 @@ def response(
         the response is then a function of displacement, averaged over all kick sites, and costs n numbers a lag
         instead of n^2. Default None: the full matrix.
     correction : "auto", "stein" or "none"
-        How the identity R(0) = I is used; see :mod:`gfdt.response.correction`. Default "auto". For a
+        How the identity R(0) = I is used; see :mod:`gfdt.responses.correction`. Default "auto". For a
         :class:`GaussianScore` "auto" is "stein", i.e. the classical C(t) C(0)^-1 (and "none" if it has shrinkage).
     confidence : float in (0, 1) or None
         Level of the band ``lower``, ``upper``. None: no error bars. Default 0.95, the custom.
@@ -129,6 +129,7 @@ def response(
         dims=dims,
         dt=dt,
         progress=progress,
+        errors_wanted=confidence is not None,
     )
     layout = ready.layout
     mode = _mode(correction, ready.score)

@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import scipy.fft
 
-from gfdt.response.correlation import outer_sums, spectral_sums
+from gfdt.responses.correlation import outer_sums, spectral_sums
 
 if TYPE_CHECKING:
     import xarray as xr
     from numpy.typing import NDArray
 
-    from gfdt.response.units import Unit
+    from gfdt.responses.units import Unit
 
 __all__ = ["FullMatrix", "Homogeneous", "displacements"]
 

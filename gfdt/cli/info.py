@@ -1,0 +1,67 @@
+"""``gfdt info``: what is in a file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+_SHOWN = 200  # characters of an attribute
+
+
+def info(file: Annotated[Path, typer.Argument(help="A trajectory, response or score file.")]) -> None:
+    """Describe a trajectory, a response or a score file, on stdout."""
+    from gfdt.errors import MissingFileError
+    from gfdt.reading import open_dataset
+
+    if not file.exists():
+        raise MissingFileError(f"there is no file {file}: check the path.")
+    if file.is_file() and not _is_netcdf(file):
+        typer.echo(_score_text(file))
+        return
+    with open_dataset(file) as dataset:
+        typer.echo(_dataset_text(file, dataset))
+
+
+def _is_netcdf(file: Path) -> bool:
+    with file.open("rb") as stream:
+        magic = stream.read(8)
+    return magic.startswith((b"\x89HDF", b"CDF")) or file.suffix in (".nc", ".nc4", ".h5")
+
+
+def _score_text(file: Path) -> str:
+    from gfdt.scores.storage import load_score
+
+    score = load_score(file)
+    state = ", ".join(f"{dim} {size}" for dim, size in zip(score.state_dims_, score.state_shape_, strict=True))
+    return "\n".join(
+        [
+            f"{file}: {type(score).__name__} ({score.label})",
+            f"  state        {state or 'scalar'}",
+            f"  noise level  {score.noise_level_:.6g}",
+        ]
+    )
+
+
+def _dataset_text(file: Path, dataset: xr.Dataset) -> str:
+    kind = "response" if "response" in dataset else "trajectory" if "time" in dataset.dims else "dataset"
+    lines = [f"{file}: {kind}, {file.stat().st_size / 2**20:.2f} MiB"]
+    lines += [f"  {name:<12} {_variable_text(variable)}" for name, variable in dataset.data_vars.items()]
+    for name, coordinate in dataset.coords.items():
+        if coordinate.ndim == 1 and coordinate.size:
+            ends = f"{coordinate.values[0]!s} ... {coordinate.values[-1]!s}"
+            units = coordinate.attrs.get("units", "")
+            lines.append(f"  {name!s:<12} {coordinate.size} from {ends} {units}".rstrip())
+    for key, value in dataset.attrs.items():
+        text = str(value)
+        lines.append(f"  {key}: {text if len(text) <= _SHOWN else text[:_SHOWN] + ' ...'}")
+    return "\n".join(lines)
+
+
+def _variable_text(variable: xr.DataArray) -> str:
+    sizes = ", ".join(f"{dim} {size}" for dim, size in variable.sizes.items())
+    return f"({sizes}) {variable.dtype}"

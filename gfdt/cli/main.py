@@ -1,0 +1,77 @@
+"""The commands put together, and the one place where errors become a sentence and an exit code."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import typer
+
+from gfdt._version import __version__
+from gfdt.cli.compare import compare
+from gfdt.cli.demo import demo
+from gfdt.cli.info import info
+from gfdt.cli.plot import plot
+from gfdt.cli.respond import respond
+from gfdt.cli.simulate import simulate
+from gfdt.cli.train import train
+from gfdt.errors import GfdtError
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    name="gfdt",
+    help="How does a system respond when it is pushed a little? Learned from its unperturbed trajectory.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+# `simulate` hands its arguments on to the simulators' own parser, --help among them.
+_PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
+app.command(context_settings=_PASS_ON)(simulate)
+for command in (train, respond, compare, plot, info, demo):
+    app.command()(command)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"gfdt {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    """Take the options that come before a command."""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line and exit.
+
+    Parameters
+    ----------
+    arguments : sequence of str, optional
+        Default: those of the process.
+    """
+    with warnings.catch_warnings():
+        warnings.showwarning = _show_warning
+        try:
+            app(args=list(arguments) if arguments is not None else None)
+        except (GfdtError, OSError, MemoryError) as error:
+            print(f"gfdt: error: {error or type(error).__name__}", file=sys.stderr)
+            sys.exit(2)
+        except KeyboardInterrupt:
+            print("gfdt: interrupted; no unfinished file was left under its final name", file=sys.stderr)
+            sys.exit(130)
+
+
+def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
+    print(f"gfdt: warning: {message}", file=sys.stderr)

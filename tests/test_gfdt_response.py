@@ -1,0 +1,287 @@
+"""The response estimate: kernels against slow twins, exact identities, then statistics on an exact linear system."""
+
+import numpy as np
+import pytest
+import xarray as xr
+from reference import correlations, linear_sde
+
+import gfdt
+from gfdt.errors import InputError, NotFittedError, ReliabilityWarning
+from gfdt.responses.correction import UnitSums, find_correction
+from gfdt.responses.correlation import outer_sums, pair_counts, spectral_sums
+from gfdt import response
+from gfdt.responses.units import Unit, integrated_autocorrelation_time, resampling_units
+
+DIMS = ("member", "time", "component")
+INVERSE = np.linalg.inv(linear_sde.stationary_covariance())
+EXACT_SCORE = gfdt.AnalyticScore(lambda x: -x @ INVERSE)
+
+
+def linear(n_members=4, n_times=400, dt=0.25, seed=0):
+    return xr.DataArray(
+        linear_sde.sample(n_members, n_times, dt, seed), dims=DIMS, coords={"time": dt * np.arange(n_times)}, name="x"
+    )
+
+
+def field(shape=(4, 5), n_members=3, n_times=60, seed=0):
+    """AR(1) in time, white in space, moved one cell in +x a step: (member, time, y, x)."""
+    rng = np.random.default_rng(seed)
+    x = np.empty((n_members, n_times, *shape))
+    x[:, 0] = rng.standard_normal((n_members, *shape))
+    for t in range(1, n_times):
+        x[:, t] = 0.8 * np.roll(x[:, t - 1], 1, axis=-1) + 0.6 * rng.standard_normal((n_members, *shape))
+    return xr.DataArray(x, dims=("member", "time", "y", "x"), coords={"time": np.arange(float(n_times))})
+
+
+# --- kernels -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("edges", [(0, 30), (0, 7, 19, 30)])
+def test_outer_sums_equal_the_loop(edges):
+    rng = np.random.default_rng(0)
+    a, b, lags = rng.standard_normal((1, 30, 2)), rng.standard_normal((1, 30, 3)), np.array([0, 1, 5, 12])
+    units = [Unit(0, *pair) for pair in zip(edges[:-1], edges[1:], strict=True)]
+    total = sum(outer_sums(a[0], b[0], unit, lags) for unit in units)
+    count = sum(pair_counts(unit, 30, lags) for unit in units)
+    for i, lag in enumerate(lags):
+        np.testing.assert_allclose(total[i] / count[i], correlations.lagged_outer(a, b, lag), atol=1e-13)
+
+
+@pytest.mark.parametrize("edges", [(0, 30), (0, 7, 19, 30)])
+def test_spectral_sums_never_wrap_around(edges):
+    rng = np.random.default_rng(0)
+    a = rng.standard_normal((30, 4)) + 1j * rng.standard_normal((30, 4))
+    b = rng.standard_normal((30, 4)) + 1j * rng.standard_normal((30, 4))
+    lags = np.array([0, 1, 5, 29])
+    units = [Unit(0, *pair) for pair in zip(edges[:-1], edges[1:], strict=True)]
+    total = sum(spectral_sums(a, b, unit, lags) for unit in units)
+    for i, lag in enumerate(lags):
+        np.testing.assert_allclose(total[i], (a[lag:] * b[: 30 - lag].conj()).sum(axis=0), atol=1e-12)
+    assert sum(pair_counts(unit, 30, lags) for unit in units).tolist() == [30, 29, 25, 1]
+
+
+def test_wrapper_equals_the_slow_twin_for_the_full_matrix():
+    x = linear(3, 40)
+    got = response(x, EXACT_SCORE, max_lag=2.0, lag_stride=2, correction="none", confidence=None)
+    centred = x.values - x.values.mean((0, 1))
+    b = centred @ INVERSE
+    for lag, value in zip((0, 2, 4, 6, 8), got["response"].values, strict=True):
+        np.testing.assert_allclose(value, correlations.lagged_outer(centred, b, lag), atol=1e-12)
+    np.testing.assert_allclose(got["lag"], [0.0, 0.5, 1.0, 1.5, 2.0])
+
+
+def test_homogeneous_response_is_the_full_one_averaged_over_kick_sites():
+    x = field()
+    x = x - x.mean(("member", "time")) + 1.0  # both estimators then remove the same mean
+    score = gfdt.AnalyticScore(lambda u: -((u - 1.0) ** 3))
+    options = {"max_lag": 3.0, "correction": "none", "confidence": None}
+    full = response(x, score, **options)["response"]
+    average = response(x, score, homogeneous=("y", "x"), **options)["response"]
+    assert full.dims == ("lag", "y", "x", "y_src", "x_src")
+    assert average.dims == ("lag", "dy", "dx")
+    assert average["dy"].values.tolist() == [-2, -1, 0, 1]
+    assert average["dx"].values.tolist() == [-2, -1, 0, 1, 2]
+    for got, matrix in zip(average.values, full.values, strict=True):
+        np.testing.assert_allclose(got, correlations.displacement_average(matrix, (4, 5)), atol=1e-12)
+
+
+def test_a_wave_moving_to_plus_x_answers_downstream():
+    score = gfdt.GaussianScore(homogeneous=True).fit(field(n_times=2000))
+    got = response(field(n_times=2000), score, max_lag=2.0, homogeneous=True)
+    assert got["response"].sel(lag=1).argmax(...)["dx"] == 3
+    assert float(got["response"].sel(lag=1, dy=0, dx=1)) == pytest.approx(0.8, abs=0.05)
+
+
+# --- identities ------------------------------------------------------------------------------------------------------
+
+
+def test_gaussian_response_is_c_of_t_times_inverse_c_of_zero():
+    x = linear()
+    got = response(x, gfdt.GaussianScore().fit(x), max_lag=5.0)
+    centred = x.values - x.values.mean((0, 1))
+    c0 = correlations.lagged_outer(centred, centred, 0)
+    ct = correlations.lagged_outer(centred, centred, 8)
+    np.testing.assert_allclose(got["response"].sel(lag=2.0), ct @ np.linalg.inv(c0), atol=1e-10)
+
+
+@pytest.mark.parametrize("correction", ["auto", "stein"])
+def test_finite_noise_level_is_undone_exactly_on_gaussian_data(correction):
+    """R(t) <- R(t) R(0)^-1 acts on the perturbation index; for s = -(C + sigma^2)^-1 x it is exact."""
+    x = linear(24, 400)
+    centred = x.values - x.values.mean((0, 1))
+    covariance = correlations.lagged_outer(centred[:, ::1], centred, 0)
+    inverse = np.linalg.inv(covariance + 0.4**2 * np.eye(4))
+    blurred = gfdt.AnalyticScore(lambda u: -(u - x.values.mean((0, 1))) @ inverse)
+    blurred.noise_level_ = 0.4
+    got = response(x, blurred, max_lag=5.0, correction=correction)
+    exact = response(x, gfdt.GaussianScore().fit(x), max_lag=5.0)
+    np.testing.assert_allclose(got["response"], exact["response"], atol=1e-9)
+    raw = response(x, blurred, max_lag=5.0, correction="none")
+    assert abs(raw["response"].sel(lag=0) - np.eye(4)).max() > 0.05
+
+
+@pytest.mark.parametrize("correction", ["auto", "stein"])
+def test_response_starts_at_the_identity(correction):
+    got = response(linear(24, 300), EXACT_SCORE, max_lag=1.0, correction=correction)
+    np.testing.assert_allclose(got["response"].sel(lag=0), np.eye(4), atol=1e-9)
+
+
+def test_dims_follow_the_trajectory_and_the_order_of_its_axes_does_not_matter():
+    x = field()
+    score = gfdt.GaussianScore().fit(x)
+    one = response(x, score, max_lag=2.0)
+    two = response(x.transpose("x", "member", "y", "time"), score, max_lag=2.0)
+    xr.testing.assert_allclose(one["response"], two["response"].transpose(*one["response"].dims))
+    scalar = response(linear().isel(component=0), gfdt.AnalyticScore(lambda u: -u), max_lag=1.0)
+    assert scalar["response"].dims == ("lag",)
+
+
+def test_attributes_say_how_it_was_made():
+    got = response(linear(24, 200), EXACT_SCORE, max_lag=1.0)
+    assert got.attrs["estimator"] == "analytical"
+    assert got.attrs["resampling"] == "24 members"
+    assert {"response", "stderr", "lower", "upper"} == set(got.data_vars)
+    assert set(response(linear(), EXACT_SCORE, max_lag=1.0, confidence=None).data_vars) == {"response"}
+
+
+def test_variance_of_a_gaussian_does_not_respond_to_a_push():
+    """For Gaussian data <x'^2(t) s(0)> is a third moment: zero within its error."""
+    x = linear(64, 2000, seed=3)
+    got = response(x, EXACT_SCORE, max_lag=2.0, observable="variance")
+    z = got["response"] / got["stderr"]
+    assert float(np.sqrt((z**2).mean())) < 1.6  # 144 strongly correlated cells of unit variance
+    raw = response(x, EXACT_SCORE, max_lag=2.0, observable="second_moment", correction="none")
+    same = response(x, EXACT_SCORE, max_lag=2.0, observable="variance", correction="none")
+    mean = x.values.mean((0, 1))
+    first = response(x, EXACT_SCORE, max_lag=2.0, correction="none")["response"]
+    np.testing.assert_allclose(raw["response"], same["response"] + 2 * mean[None, :, None] * first.values, atol=1e-10)
+
+
+# --- statistics --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("estimator", ["gaussian", "analytic"])
+def test_error_bars_agree_with_a_brute_force_bootstrap(estimator):
+    """Members drawn with replacement, everything (the fit too) done again: the same standard errors."""
+    x = linear(32, 500, seed=5)
+
+    def estimate(sample):
+        score = gfdt.GaussianScore().fit(sample) if estimator == "gaussian" else EXACT_SCORE
+        return response(sample, score, max_lag=4.0, lag_stride=4, correction="stein")
+
+    rng = np.random.default_rng(7)
+    draws = []
+    for _ in range(200):
+        chosen = x.isel(member=rng.integers(0, 32, 32)).assign_coords(member=np.arange(32))
+        draws.append(estimate(chosen)["response"].values)
+    ratio = estimate(x)["stderr"].values[1:] / np.std(draws, axis=0)[1:]
+    # 200 draws know a standard deviation to 5 %; second-order terms of the ratio are of the order 1/32.
+    assert np.median(ratio) == pytest.approx(1.0, abs=0.06)
+    assert np.abs(ratio - 1).max() < 0.3
+
+
+@pytest.mark.parametrize(("n_members", "n_times"), [(24, 600), (3, 4000)])
+@pytest.mark.parametrize("score", ["gaussian", "analytic"])
+def test_bands_cover_the_exact_response_as_often_as_they_say(n_members, n_times, score):
+    """Mean coverage of a 95 % band over 40 independent records, with the standard error of that mean."""
+    lags = 0.25 * np.arange(17)
+    exact = linear_sde.exact_response(lags)
+    coverage = []
+    for seed in range(40):
+        x = linear(n_members, n_times, seed=seed)
+        fitted = gfdt.GaussianScore().fit(x) if score == "gaussian" else EXACT_SCORE
+        got = response(x, fitted, max_lag=4.0)
+        coverage.append(float(((got.lower <= exact) & (exact <= got.upper)).mean()))
+    spread = np.std(coverage) / np.sqrt(len(coverage))
+    # First-order errors and block ends may cost two per cent of coverage, not more.
+    assert 0.95 - 0.02 - 3 * spread < np.mean(coverage) < 0.95 + 0.02 + 3 * spread
+
+
+def test_control_variate_removes_the_noise_of_a_slow_mode():
+    """A mode that hardly moves in a member offsets R(t) at every lag alike; the known R(0) = 1 takes it out."""
+    rng = np.random.default_rng(0)
+    level = rng.standard_normal(40)[:, None, None]
+    x = level + 0.05 * rng.standard_normal((40, 50, 1))
+    score = gfdt.AnalyticScore(lambda u: -u / 1.0025)
+    plain = response(x, score, max_lag=10.0, dims=DIMS, dt=1.0, correction="none")
+    auto = response(x, score, max_lag=10.0, dims=DIMS, dt=1.0, correction="auto")
+    assert float(auto["stderr"].sel(lag=5).squeeze()) < 0.05 * float(plain["stderr"].sel(lag=5).squeeze())
+    assert float(auto["response"].sel(lag=5).squeeze()) == pytest.approx(1 / 1.0025, abs=0.02)
+
+
+def test_noisy_modes_are_not_divided_by_their_noise():
+    rng = np.random.default_rng(1)
+    noisy = UnitSums(0.05 + 2.0 * rng.standard_normal((30, 1)), np.ones((30, 1)))
+    raw = UnitSums(noisy.sums[:, None, :] * np.ones((1, 4, 1)), np.ones((30, 4, 1)))
+    found = find_correction(
+        "auto", raw, noisy, parametric=np.array([0.9]), scale=np.ones(1), dense=False, state_like=True
+    )
+    assert found.divisor[0] == pytest.approx(0.9, abs=0.1)
+    assert found.weight[0] < 0.05
+
+
+def test_autocorrelation_time_of_ar1():
+    """tau = 1/2 + sum rho^s = (1 + rho)/(2 (1 - rho)); Sokal's error is about tau sqrt(2 (2 W + 1) tau / n)."""
+    rng = np.random.default_rng(0)
+    x = np.zeros((4, 20000))
+    for t in range(1, 20000):
+        x[:, t] = 0.9 * x[:, t - 1] + rng.standard_normal(4)
+    tau = 9.5
+    error = tau * np.sqrt(22 * tau / 80000)
+    assert integrated_autocorrelation_time(x - x.mean()) == pytest.approx(tau, abs=3 * error)
+
+
+def test_units_are_members_when_many_and_blocks_when_few():
+    rng = np.random.default_rng(0)
+    units, text = resampling_units(rng.standard_normal((20, 50, 1)))
+    assert (len(units), text) == (20, "20 members")
+    units, text = resampling_units(rng.standard_normal((2, 1000, 1)))
+    assert "blocks" in text
+    for member in (0, 1):
+        mine = sorted((u.start, u.stop) for u in units if u.member == member)
+        assert mine[0][0] == 0
+        assert mine[-1][1] == 1000
+        assert all(a[1] == b[0] for a, b in zip(mine[:-1], mine[1:], strict=True))
+    with pytest.warns(ReliabilityWarning, match="bands are rough"):
+        resampling_units(np.cumsum(rng.standard_normal((1, 100, 1)), axis=1))
+
+
+# --- bad input ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"max_lag": -1.0}, "max_lag=-1 is negative"),
+        ({"max_lag": 1e6}, r"max_lag=1e\+06 is not shorter than the record"),
+        ({"max_lag": np.nan}, "not a finite number"),
+        ({"max_lag": "long"}, "not a finite number"),
+        ({"lag_stride": 0}, "lag_stride=0 is not a positive whole number"),
+        ({"lag_stride": 1.5}, "lag_stride=1.5"),
+        ({"correction": "best"}, "correction='best' is not known: choose among auto, stein, none"),
+        ({"confidence": 95}, "confidence=95 is not a level"),
+        ({"observable": "entropy"}, "observable='entropy' is not known: choose among mean"),
+        ({"perturbation": np.ones(4)}, "perturbation=.*is not supported"),
+        ({"homogeneous": ("y", "x")}, "does not match the state dims"),
+        ({"score": 3.0}, "score is a float"),
+        ({"score": gfdt.GaussianScore()}, "not fitted"),
+        ({"score": gfdt.AnalyticScore(lambda x: x * np.nan)}, "returned NaN or inf for member 0"),
+        ({"score": gfdt.GaussianScore().fit(field())}, "the score belongs to states.*'y': 4"),
+    ],
+)
+def test_bad_arguments_are_refused_in_one_sentence(arguments, message):
+    options = {"score": EXACT_SCORE, "max_lag": 2.0} | arguments
+    with pytest.raises((InputError, NotFittedError), match=message) as caught:
+        response(linear(), options.pop("score"), **options)
+    assert len(str(caught.value).splitlines()) == 1 or "perturbation" in arguments
+
+
+def test_too_large_a_matrix_is_refused_with_the_way_out():
+    x = np.random.default_rng(0).standard_normal((20, 40, 64, 64)).astype(np.float32)
+    with pytest.raises(InputError, match=r"GiB.*homogeneous=\('y', 'x'\)"):
+        response(x, gfdt.AnalyticScore(lambda u: -u), max_lag=10.0, dims=("member", "time", "y", "x"), dt=1.0)
+
+
+def test_lags_beyond_half_the_record_warn():
+    with pytest.warns(ReliabilityWarning, match="more than half the record"):
+        response(linear(24, 40), EXACT_SCORE, max_lag=8.0)
