@@ -1,15 +1,17 @@
 """The response estimate: kernels against slow twins, exact identities, then statistics on an exact linear system."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import xarray as xr
 from reference import correlations, linear_sde
 
 import gfdt
+from gfdt import response
 from gfdt.errors import InputError, NotFittedError, ReliabilityWarning
 from gfdt.responses.correction import UnitSums, find_correction
 from gfdt.responses.correlation import outer_sums, pair_counts, spectral_sums
-from gfdt import response
 from gfdt.responses.units import Unit, integrated_autocorrelation_time, resampling_units
 
 DIMS = ("member", "time", "component")
@@ -40,7 +42,7 @@ def field(shape=(4, 5), n_members=3, n_times=60, seed=0):
 def test_outer_sums_equal_the_loop(edges):
     rng = np.random.default_rng(0)
     a, b, lags = rng.standard_normal((1, 30, 2)), rng.standard_normal((1, 30, 3)), np.array([0, 1, 5, 12])
-    units = [Unit(0, *pair) for pair in zip(edges[:-1], edges[1:], strict=True)]
+    units = [Unit(0, *pair) for pair in pairwise(edges)]
     total = sum(outer_sums(a[0], b[0], unit, lags) for unit in units)
     count = sum(pair_counts(unit, 30, lags) for unit in units)
     for i, lag in enumerate(lags):
@@ -53,7 +55,7 @@ def test_spectral_sums_never_wrap_around(edges):
     a = rng.standard_normal((30, 4)) + 1j * rng.standard_normal((30, 4))
     b = rng.standard_normal((30, 4)) + 1j * rng.standard_normal((30, 4))
     lags = np.array([0, 1, 5, 29])
-    units = [Unit(0, *pair) for pair in zip(edges[:-1], edges[1:], strict=True)]
+    units = [Unit(0, *pair) for pair in pairwise(edges)]
     total = sum(spectral_sums(a, b, unit, lags) for unit in units)
     for i, lag in enumerate(lags):
         np.testing.assert_allclose(total[i], (a[lag:] * b[: 30 - lag].conj()).sum(axis=0), atol=1e-12)
@@ -157,7 +159,7 @@ def test_variance_of_a_gaussian_does_not_respond_to_a_push():
     np.testing.assert_allclose(raw["response"], same["response"] + 2 * mean[None, :, None] * first.values, atol=1e-10)
 
 
-# --- statistics --------------------------------------------------------------------------------------------------------
+# --- statistics ------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("estimator", ["gaussian", "analytic"])
@@ -241,12 +243,12 @@ def test_units_are_members_when_many_and_blocks_when_few():
         mine = sorted((u.start, u.stop) for u in units if u.member == member)
         assert mine[0][0] == 0
         assert mine[-1][1] == 1000
-        assert all(a[1] == b[0] for a, b in zip(mine[:-1], mine[1:], strict=True))
+        assert all(a[1] == b[0] for a, b in pairwise(mine))
     with pytest.warns(ReliabilityWarning, match="bands are rough"):
         resampling_units(np.cumsum(rng.standard_normal((1, 100, 1)), axis=1))
 
 
-# --- bad input ---------------------------------------------------------------------------------------------------------
+# --- bad input -------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

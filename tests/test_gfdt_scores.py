@@ -116,7 +116,7 @@ def test_saved_scores_come_back_bit_for_bit(tmp_path, homogeneous):
     back = gfdt.load_score(path)
     np.testing.assert_array_equal(back(x), score(x))
     assert (back.state_dims_, back.state_shape_) == (("y", "x"), (4, 3))
-    with pytest.raises(OutputError, match="exists already.*overwrite"):
+    with pytest.raises(OutputError, match=r"exists already.*overwrite"):
         score.save(path)
     assert score.save(path, overwrite=True) == path
     assert [item.name for item in tmp_path.iterdir()] == ["score.safetensors"]

@@ -4,6 +4,6 @@ Exit codes: 0 done, 2 refused or failed (one sentence says why), 130 interrupted
 inside the commands, so that ``gfdt --help`` answers at once.
 """
 
-from gfdt.cli.main import app, main
+from gfdt.cli.commands import app, main
 
 __all__ = ["app", "main"]

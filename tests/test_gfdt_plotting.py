@@ -1,0 +1,90 @@
+"""Plots: what is drawn is what was asked for, on the axes that were given."""
+
+import matplotlib
+import numpy as np
+import pytest
+import xarray as xr
+
+import gfdt
+from gfdt.errors import InputError
+
+matplotlib.use("Agg", force=True)
+
+
+@pytest.fixture
+def axes():
+    from matplotlib.figure import Figure
+
+    return Figure().subplots()
+
+
+def response(offset=0.0):
+    lag, dx = np.arange(5.0), np.arange(-2, 2)
+    values = offset + np.exp(-lag)[:, None, None] * np.ones((1, 2, 4)) * (dx == 0)
+    array = xr.DataArray(values, dims=("lag", "dy", "dx"), coords={"lag": lag, "dy": [-1, 0], "dx": dx})
+    return xr.Dataset({"response": array, "lower": array - 0.1, "upper": array + 0.1})
+
+
+def test_lines_bands_and_labels(axes):
+    got = gfdt.plot_responses({"exact": response()["response"], "gaussian": response(0.1)}, ax=axes)
+    assert got is axes
+    lines = [line for line in axes.lines if not line.get_label().startswith("_")]
+    assert [line.get_label() for line in lines] == ["exact", "gaussian"]
+    np.testing.assert_allclose(lines[0].get_ydata(), np.exp(-np.arange(5.0)))
+    assert len(axes.collections) == 1  # only the gaussian has a band
+    assert axes.get_xlabel() == "lag"
+    assert lines[0].get_linestyle() != lines[1].get_linestyle()  # told apart in grey print
+
+
+def test_profile_along_a_displacement(axes):
+    gfdt.plot_responses(response(), against="dx", at={"lag": 1.0}, ax=axes)
+    np.testing.assert_allclose(axes.lines[0].get_ydata(), [0, 0, np.exp(-1), 0])
+
+
+def test_errors_leave_out_rounding(axes):
+    gfdt.plot_errors(gfdt.compare(response(), {"a": response(0.2), "b": response(1e-14)}), ax=axes)
+    a, b = (line.get_ydata() for line in axes.lines[:2])
+    np.testing.assert_allclose(a, 0.2)
+    assert np.isnan(b).all()
+
+
+def test_snapshots_of_a_field_share_one_colour_scale():
+    from matplotlib.figure import Figure
+
+    x = xr.DataArray(np.random.default_rng(0).standard_normal((1, 9, 4, 5)), dims=("member", "time", "y", "x"))
+    axes = Figure().subplots(1, 2)
+    got = gfdt.plot_snapshots(x, times=(0, 8), ax=axes)
+    meshes = [panel.collections[0] for panel in got]
+    assert meshes[0].get_clim() == meshes[1].get_clim()
+
+
+def test_series_of_a_vector(axes):
+    x = np.random.default_rng(0).standard_normal((1, 9, 3))
+    gfdt.plot_snapshots(x, dims=("member", "time", "component"), dt=1.0, ax=axes)
+    assert len(axes.lines) == 3
+
+
+@pytest.mark.parametrize(
+    ("act", "message"),
+    [
+        (lambda ax: gfdt.plot_responses({}, ax=ax), "nothing to plot"),
+        (lambda ax: gfdt.plot_responses(response(), against="time", ax=ax), "no dim 'time'"),
+        (lambda ax: gfdt.plot_responses(response(), at={"z": 0}, ax=ax), "no dim 'z'"),
+        (lambda ax: gfdt.plot_errors(xr.Dataset(), metric="median", ax=ax), "metric='median'"),
+        (
+            lambda ax: gfdt.plot_snapshots(
+                np.random.default_rng(0).random((9, 2, 2)), dims=("time", "y", "x"), times=(99,), ax=ax
+            ),
+            "time index 99",
+        ),
+        (
+            lambda ax: gfdt.plot_snapshots(
+                np.random.default_rng(0).random((9, 2, 2)), dims=("time", "y", "x"), times=(0, 1), ax=ax
+            ),
+            "1 axes were given for 2 times",
+        ),
+    ],
+)
+def test_misuse_is_refused(act, message, axes):
+    with pytest.raises(InputError, match=message):
+        act(axes)
