@@ -50,6 +50,13 @@ def test_gfdt_knows_the_simulators_only_where_things_are_put_together(path):
         assert "torch" not in set(imports(path, at_import_time=True))
 
 
+HELP = """
+from gfdt.cli import app
+from typer.testing import CliRunner
+assert CliRunner().invoke(app, ["--help"]).exit_code == 0
+"""
+
+
 @pytest.mark.parametrize(
     "code",
     [
@@ -57,7 +64,7 @@ def test_gfdt_knows_the_simulators_only_where_things_are_put_together(path):
         "import simulators",
         "import gfdt; gfdt.GaussianScore, gfdt.response, gfdt.compare, gfdt.DSMScore()",
         "from gfdt.cli import app",
-        "from gfdt.cli import app\nfrom typer.testing import CliRunner\nassert CliRunner().invoke(app, ['--help']).exit_code == 0",
+        HELP,
     ],
 )
 def test_torch_is_not_imported_before_it_is_needed(code):

@@ -1,0 +1,154 @@
+"""The command line, the registry and the config file."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import xarray as xr
+
+import simulators
+from simulators import SYSTEMS, OrnsteinUhlenbeck, ParameterError
+from simulators.__main__ import main
+from simulators.config import read_config
+
+
+def test_end_to_end_in_a_process(tmp_path):
+    out = tmp_path / "run.nc"
+    options = {"--n": 4, "--lam": 0.3, "--members": 2, "--duration": 5, "--save-every": 0.5, "--seed": 3, "--out": out}
+    command = ["ou", *(str(word) for pair in options.items() for word in pair)]
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-m", "simulators", *command],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"{out}\n", "")
+    with xr.open_dataset(out) as dataset:
+        expected = OrnsteinUhlenbeck(n=4, lam=0.3).simulate(2, 5.0, 0.5, seed=3)
+        np.testing.assert_array_equal(dataset["u"], expected["u"])
+
+
+def test_help_and_import_stay_cheap():
+    code = (
+        "import sys, simulators; simulators.SYSTEMS; simulators.OrnsteinUhlenbeck(); before = set(sys.modules)\n"
+        "from simulators.__main__ import main\n"
+        "try: main(['ou', '--help'])\n"
+        "except SystemExit: pass\n"
+        "heavy = {'torch', 'numba', 'scipy', 'xarray', 'netCDF4', 'gfdt', 'rocket_fft'} & set(sys.modules)\n"
+        "print('heavy:', sorted(heavy))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "--kappa" in done.stdout
+    assert "heavy: []" in done.stdout
+    code = "import sys, simulators; print('numpy' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["ou", "--kapa", "1"], "unrecognized arguments: --kapa"),
+        (["ou", "--lam", "much"], "invalid float value"),
+        (["kdv"], "invalid choice: 'kdv'"),
+        (["linear", "--drift-matrix", "[[1"], "is not JSON"),
+    ],
+)
+def test_bad_options_exit_with_2_and_one_line(arguments, message, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(arguments)
+    assert stop.value.code == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert message in captured.err
+    assert captured.err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["ou", "--lam", "-1", "--dry-run"], "lam = -1.0: expected"),
+        (["ou"], "no output file"),
+        (["ou", "--out", "missing/run.nc"], "missing is not a directory"),
+        (["ou", "--members", "0", "--dry-run"], "n_members = 0"),
+        (["linear", "--dry-run"], "linear has no default for drift_matrix, noise_covariance"),
+        (["ou", "--config", "absent.toml"], "cannot read config absent.toml"),
+    ],
+)
+def test_bad_values_return_2_and_one_line(arguments, message, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(arguments) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert message in captured.err
+    assert captured.err.count("\n") == 1
+
+
+def test_dry_run_says_what_would_be_written_and_writes_nothing(capsys, tmp_path):
+    out = tmp_path / "run.nc"
+    assert main(["double-well", "--members", "3", "--duration", "10", "--dry-run", "--out", str(out)]) == 0
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert "x(member=3, time=10, component=1), float64" in captured.err
+    assert '"noise"' in captured.err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_config_file_and_options_override_it(tmp_path, capsys):
+    config = tmp_path / "run.toml"
+    config.write_text(
+        'system = "linear"\n[parameters]\ndrift_matrix = [[-1.0, 2.0], [0.0, -1.0]]\n'
+        "noise_covariance = [[1, 0], [0, 1]]\n[simulate]\nn_members = 2\nduration = 6.0\nsave_every = 2\nseed = 1\n"
+    )
+    out = tmp_path / "run.nc"
+    assert main(["linear", "--config", str(config), "--members", "3", "--out", str(out)]) == 0
+    assert capsys.readouterr().out == f"{out}\n"
+    with xr.open_dataset(out) as dataset:
+        assert dataset["x"].shape == (3, 3, 2)
+        stored = json.loads(dataset.attrs["config_json"])
+        assert stored["parameters"]["drift_matrix"] == [[-1.0, 2.0], [0.0, -1.0]]
+    assert main(["linear", "--config", str(config), "--out", str(out)]) == 2
+    assert "--overwrite" in capsys.readouterr().err
+    assert main(["linear", "--config", str(config), "--out", str(out), "--overwrite"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[simulat]\n", "unknown key in .* 'simulat': expected 'simulate'"),
+        ("[simulate]\nmembers = 3\n", "unknown simulate argument 'members': expected 'n_members'"),
+        ("[parameters]\nkapa = 3\n", "unknown parameter of ou 'kapa': expected 'kappa'"),
+        ("[parameters]\nkappa = 'x'\n", "kappa = 'x': expected a finite number"),
+        ("system = 'linear'\n", "for system 'linear': expected 'ou'"),
+        ("parameters = 3\n", "expected a table"),
+        ("= 3\n", "is not TOML"),
+    ],
+)
+def test_config_mistakes_are_named(tmp_path, text, message):
+    path = tmp_path / "run.toml"
+    path.write_text(text)
+    with pytest.raises(ParameterError, match=message):
+        simulators.run("ou", *read_config(path, "ou"))
+
+
+def test_config_size_is_bounded(tmp_path):
+    path = tmp_path / "run.toml"
+    path.write_bytes(b"#" * (2**20 + 1))
+    with pytest.raises(ParameterError, match="larger than"):
+        read_config(path, "ou")
+
+
+def test_registry_names_are_the_classes_own_and_unknown_ones_are_refused():
+    assert set(SYSTEMS) == {"ou", "double-well", "scalar-climate", "linear"}
+    assert all(system.name == name for name, system in SYSTEMS.items())
+    with pytest.raises(ParameterError, match="unknown system 'doublewell': expected 'double-well'"):
+        simulators.run("doublewell")
+
+
+def test_every_public_name_resolves():
+    for name in simulators.__all__:
+        assert getattr(simulators, name) is not None
+    assert set(simulators.__all__) <= set(dir(simulators))
+    with pytest.raises(AttributeError, match="no attribute 'Lorenz'"):
+        simulators.Lorenz  # noqa: B018

@@ -1,0 +1,122 @@
+"""Every compiled kernel equals its slow twin, number for number of the same stream."""
+
+import numpy as np
+import pytest
+from reference import simulators_heun, simulators_linear, simulators_ou
+
+from simulators import DoubleWell, LinearSDE, OrnsteinUhlenbeck, ScalarClimate
+from simulators.kernels import linear, ou, scalar
+from simulators.spectral import inverse_transform, white_noise_hat
+from simulators.streams import member_stream
+
+
+@pytest.mark.parametrize("n", [2, 3, 4, 5, 8])
+def test_white_noise_is_hermitian_and_matches_the_explicit_mirror(n):
+    w_hat = np.empty((n, n // 2 + 1), dtype=complex)
+    white_noise_hat(np.random.default_rng(n), w_hat)
+    np.testing.assert_allclose(w_hat, simulators_ou.white_noise_hat(np.random.default_rng(n), n), rtol=1e-14)
+    # a spectrum of a real field survives the round trip; any asymmetry would be projected away
+    np.testing.assert_allclose(np.fft.rfft2(np.fft.irfft2(w_hat, s=(n, n))), w_hat, atol=1e-12)
+
+
+@pytest.mark.parametrize("n", [4, 5])
+def test_white_noise_in_space_has_unit_covariance(n):
+    rng = np.random.default_rng(1)
+    n_draws = 4000
+    fields = np.empty((n_draws, n * n))
+    w_hat = np.empty((n, n // 2 + 1), dtype=complex)
+    for draw in fields:
+        white_noise_hat(rng, w_hat)
+        draw[:] = np.fft.irfft2(w_hat, s=(n, n)).ravel()
+    covariance = fields.T @ fields / n_draws
+    # standard error of a covariance of unit normals: sqrt((1 + delta_ij) / n_draws)
+    z = (covariance - np.eye(n * n)) / np.sqrt((1 + np.eye(n * n)) / n_draws)
+    assert np.abs(z).max() < 4.5  # 200-300 independent entries: P(|z| > 4.5) = 7e-6 each
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_inverse_transform_casts_to_the_output(dtype):
+    u_hat = np.fft.rfft2(np.random.default_rng(0).standard_normal((6, 6)))
+    u = np.empty((6, 6), dtype=dtype)
+    inverse_transform(u_hat, u)
+    np.testing.assert_allclose(u, np.fft.irfft2(u_hat, s=(6, 6)), rtol=4 * np.finfo(dtype).eps, atol=1e-6)
+
+
+@pytest.mark.parametrize("n", [4, 5])
+def test_ou_kernel_equals_its_twin(n):
+    rng = np.random.default_rng(3)
+    shape = (n, n // 2 + 1)
+    u_hat = np.fft.rfft2(rng.standard_normal((n, n)))
+    # even in ky with real self-conjugate columns, as the system makes them
+    k2 = np.fft.fftfreq(n)[:, None] ** 2 + np.fft.rfftfreq(n) ** 2
+    propagator = np.exp(-k2).astype(complex)
+    amplitude = 0.1 * np.exp(-2 * k2)
+    expected, final = simulators_ou.advance(u_hat.copy(), np.random.default_rng(4), propagator, amplitude, 3, 7)
+    out = np.empty((7, n, n))
+    ou.advance(u_hat, np.empty(shape, complex), np.random.default_rng(4), propagator, amplitude, 3, out)
+    np.testing.assert_allclose(out, expected, rtol=1e-11, atol=1e-13)
+    np.testing.assert_allclose(u_hat, final, rtol=1e-11, atol=1e-12)
+
+
+def test_linear_kernel_equals_its_twin():
+    rng = np.random.default_rng(5)
+    propagator, root, x = 0.3 * rng.standard_normal((3, 3)), rng.standard_normal((3, 3)), rng.standard_normal(3)
+    expected, final = simulators_linear.advance(x.copy(), np.random.default_rng(6), propagator, root, 2, 9)
+    out = np.empty((9, 3))
+    linear.advance(x, np.random.default_rng(6), propagator, root, 2, out)
+    np.testing.assert_allclose(out, expected, rtol=1e-12)
+    np.testing.assert_allclose(x, final, rtol=1e-12)
+
+
+def test_scalar_kernel_equals_its_twin():
+    coefficients = np.array([0.6, -0.02, -0.2, -0.05])
+    x, y = np.array([0.4]), 0.4
+    rng = np.random.default_rng(7)
+    out = np.empty((20, 1))
+    scalar.advance(x, np.random.default_rng(7), coefficients, 0.7, 0.02, 5, out)
+    for row in out:
+        assert row[0] == pytest.approx(y, rel=1e-12)
+        for _ in range(5):
+            y = simulators_heun.heun_step(y, rng.standard_normal(), coefficients, 0.7, 0.02)
+    assert x[0] == pytest.approx(y, rel=1e-12)
+
+
+# Through simulate(): the step, its number per snapshot and the member's stream reach the kernel unchanged.
+REQUEST = {"n_members": 3, "duration": 3.0, "save_every": 0.6, "dt": 0.25, "seed": 21}
+N_STEPS, DT, N_SNAPSHOTS = 3, 0.2, 5
+
+
+@pytest.mark.parametrize("system", [DoubleWell(), ScalarClimate()], ids=lambda system: system.name)
+def test_simulated_scalar_paths_are_heun_steps(system):
+    rng = member_stream(21, 2)
+    x = system.law.draw(rng)
+    for found in system.simulate(**REQUEST)["x"].values[2, :, 0]:
+        assert found == pytest.approx(x, rel=1e-11)
+        for _ in range(N_STEPS):
+            x = simulators_heun.heun_step(x, rng.standard_normal(), system.law.coefficients, system.noise, DT)
+
+
+@pytest.mark.parametrize("n", [4, 5])
+def test_simulated_fields_take_the_exact_transition(n):
+    system = OrnsteinUhlenbeck(n=n, lam=0.5, kappa=0.1, advection=0.7)
+    rng = member_stream(21, 2)
+    start = np.sqrt(system.spectrum()) * simulators_ou.white_noise_hat(rng, n)
+    amplitude = np.sqrt(system.spectrum() * (1 - np.exp(-2 * system.rate() * DT)))
+    expected, _ = simulators_ou.advance(start, rng, system.propagator(DT), amplitude, N_STEPS, N_SNAPSHOTS)
+    np.testing.assert_allclose(system.simulate(**REQUEST)["u"][2], expected, rtol=1e-10, atol=1e-12)
+
+
+def test_simulated_linear_paths_take_the_exact_transition():
+    # d = 1, where eigh returns +1 as the eigenvector, so the square roots are the positive ones
+    system = LinearSDE([[-0.7]], [[0.5]])
+    variance, decay = 0.5 / 1.4, np.exp(-0.7 * DT)
+    rng = member_stream(21, 2)
+    expected, _ = simulators_linear.advance(
+        np.array([np.sqrt(variance)]) * rng.standard_normal(1),
+        rng,
+        np.array([[decay]]),
+        np.array([[np.sqrt(variance * (1 - decay**2))]]),
+        N_STEPS,
+        N_SNAPSHOTS,
+    )
+    np.testing.assert_allclose(system.simulate(**REQUEST)["x"][2], expected, rtol=1e-10)
