@@ -1,0 +1,169 @@
+"""Command line: ``python -m simulators SYSTEM [options] --out run.nc``.
+
+Standard output carries the path of the result and nothing else; progress and errors go to standard error. Exit
+codes: 0 done, 2 refused or failed, 130 interrupted.
+"""
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import MISSING, fields
+from typing import Any, NoReturn
+
+import numpy as np
+
+from simulators.config import read_config
+from simulators.errors import ParameterError, SimulatorError
+from simulators.registry import SYSTEMS, build_system, check_keys, simulate_arguments
+from simulators.system import System
+
+__all__ = ["main"]
+
+# Options of every subcommand: name, argument of simulate(), type, help.
+_OPTIONS: tuple[tuple[str, str, type, str], ...] = (
+    ("--members", "n_members", int, "number of independent members (default 1)"),
+    ("--duration", "duration", float, "length of the record in time units (default 100)"),
+    ("--save-every", "save_every", float, "time between snapshots (default 1)"),
+    ("--spinup", "spinup", float, "time thrown away first (default: as the system needs)"),
+    ("--dt", "dt", float, "largest time step (default: the system's own)"),
+    ("--seed", "seed", int, "root of the random streams (default 0)"),
+    ("--workers", "workers", int, "threads (default: all cores)"),
+    ("--dtype", "dtype", str, "float64 (default) or float32"),
+    ("--out", "out", str, "netCDF file to write"),
+)
+# Parameters of other types are matrices, given as JSON text.
+_CONVERTERS: dict[str, Callable[[str], Any]] = {"int": int, "float": float}
+_FLAGS = (
+    ("--overwrite", "overwrite", "replace an existing file"),
+    ("--resume", "resume", "continue an interrupted run, bit for bit"),
+)
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """Say what is wrong in one sentence; the usage is a --help away."""
+        self.exit(2, f"{self.prog}: error: {message}; see {self.prog} --help\n")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line.
+
+    Parameters
+    ----------
+    arguments : sequence of str, optional
+        Default ``sys.argv[1:]``.
+
+    Returns
+    -------
+    int
+        Exit code.
+    """
+    options = vars(_parser().parse_args(arguments))
+    try:
+        return _run(options)
+    except (SimulatorError, OSError, MemoryError) as error:
+        print(f"simulators: error: {str(error) or type(error).__name__}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt as error:
+        print("simulators: interrupted", *getattr(error, "__notes__", ()), sep="; ", file=sys.stderr)
+        return 130
+
+
+def _run(options: dict[str, Any]) -> int:
+    name = options["system"]
+    parameters, simulate = read_config(options["config"], name) if options["config"] else ({}, {})
+    check_keys(simulate, simulate_arguments(), "simulate argument")
+    known = fields(SYSTEMS[name])  # type: ignore[arg-type]
+    parameters = parameters | {f.name: options[f.name] for f in known if options[f.name] is not None}
+    simulate = simulate | {key: options[key] for key in simulate_arguments() if options.get(key) is not None}
+    system = build_system(name, parameters)
+    if options["dry_run"]:
+        _describe(system, simulate)
+        return 0
+    if simulate.get("out") is None:
+        raise ParameterError("no output file: expected --out run.nc (or out under [simulate]), or --dry-run")
+    system.simulate(**simulate).close()
+    print(simulate["out"])
+    return 0
+
+
+def _describe(system: System, simulate: dict[str, Any]) -> None:
+    """Say on standard error what a run would write, and about how long it would take."""
+    from simulators.output import check_target
+
+    files = ("out", "overwrite", "resume", "progress")
+    plan = system.plan(**{key: value for key, value in simulate.items() if key not in files})
+    layout = system.layout()
+    shape = (plan.n_members, plan.n_snapshots, *layout.shape)
+    n_bytes = int(np.prod(shape, dtype=object)) * np.dtype(plan.dtype).itemsize
+    if simulate.get("out") is not None:
+        check_target(
+            simulate["out"],
+            overwrite=simulate.get("overwrite", False),
+            resume=simulate.get("resume", False),
+            n_bytes=n_bytes,
+        )
+    seconds = _seconds_per_snapshot(system, plan.dt, plan.n_steps)
+    total = seconds * (plan.n_snapshots + plan.n_spinup) * plan.n_members / plan.workers
+    dims = ", ".join(f"{dim}={size}" for dim, size in zip(("member", "time", *layout.dims), shape, strict=True))
+    print(
+        f"would write {simulate.get('out') or '(no --out given)'}: {layout.variable}({dims}), {plan.dtype}, "
+        f"{n_bytes / 1e6:.3g} MB; dt = {plan.dt:g}, {plan.n_steps} steps per snapshot, {plan.n_spinup} snapshots of "
+        f"spin-up; about {total:.3g} s on {plan.workers} threads\n"
+        f"parameters: {json.dumps(system.parameters())}",
+        file=sys.stderr,
+    )
+
+
+def _seconds_per_snapshot(system: System, dt: float, n_steps: int) -> float:
+    """Time one member over a few snapshots; the first call, which may compile, does not count."""
+    stepper = system.make_stepper(dt, n_steps)
+    rng = np.random.default_rng(0)
+    state = stepper.start(rng)
+    n_trial = max(1, 10_000 // n_steps)
+    out = np.empty((n_trial, *system.layout().shape))
+    stepper.advance(state, rng, out[:1])
+    begin = time.perf_counter()
+    stepper.advance(state, rng, out)
+    return (time.perf_counter() - begin) / n_trial
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="python -m simulators",
+        description="Simulate a stochastic system and write a labelled netCDF trajectory.",
+    )
+    systems = parser.add_subparsers(dest="system", required=True, metavar="SYSTEM", parser_class=_Parser)
+    for name, kind in SYSTEMS.items():
+        sub = systems.add_parser(name, help=kind.title, description=kind.title, allow_abbrev=False)
+        run = sub.add_argument_group("run")
+        for flag, key, convert, text in _OPTIONS:
+            run.add_argument(flag, dest=key, type=convert, help=text)
+        for flag, key, text in _FLAGS:
+            run.add_argument(flag, dest=key, action="store_true", default=None, help=text)
+        run.add_argument("--config", help="TOML file with [parameters] and [simulate]; options override it")
+        run.add_argument("--dry-run", action="store_true", help="say what would be written, and stop")
+        group = sub.add_argument_group("parameters of the system (see its docstring)")
+        for field in fields(kind):  # type: ignore[arg-type]
+            group.add_argument(
+                "--" + field.name.replace("_", "-"),
+                dest=field.name,
+                type=_CONVERTERS.get(str(getattr(field.type, "__name__", field.type)), _matrix),
+                help="matrix as JSON text" if field.default is MISSING else f"default {field.default:g}",
+            )
+    return parser
+
+
+def _matrix(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not JSON ({error}); write a matrix as '[[-1, 2], [0, -3]]'"
+        ) from error
+
+
+if __name__ == "__main__":
+    sys.exit(main())

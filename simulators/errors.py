@@ -1,0 +1,54 @@
+"""What can go wrong in a simulation; every message says what was found, what was expected and how to fix it."""
+
+__all__ = [
+    "BlowUpError",
+    "OutputError",
+    "OutputExistsError",
+    "ParameterError",
+    "ResumeError",
+    "SimulatorError",
+]
+
+
+class SimulatorError(Exception):
+    """Base of every error this package raises on purpose."""
+
+
+class ParameterError(SimulatorError, ValueError):
+    """A parameter, option or array has a value the equations or the engine cannot use."""
+
+
+class OutputError(SimulatorError, OSError):
+    """The output file cannot be written."""
+
+
+class OutputExistsError(OutputError, FileExistsError):
+    """The output file is already there and ``overwrite=True`` was not given."""
+
+
+class ResumeError(SimulatorError, ValueError):
+    """The unfinished file on disk does not belong to the run that was asked to continue it."""
+
+
+class BlowUpError(SimulatorError, ArithmeticError):
+    """The state of one member stopped being finite.
+
+    Parameters
+    ----------
+    member : int
+        The member that blew up.
+    time : float
+        Time of its first non-finite snapshot, in model time units; negative during the spin-up.
+    dt : float
+        The time step in use.
+    """
+
+    def __init__(self, member: int, time: float, dt: float) -> None:
+        self.member = member
+        self.time = time
+        self.dt = dt
+        super().__init__(
+            f"member {member} is no longer finite at time {time:g} (dt = {dt:g}): "
+            f"expected a bounded trajectory; try a smaller dt, for example dt={dt / 2:g}, "
+            "and check that the parameters describe a stable system"
+        )

@@ -1,0 +1,236 @@
+"""General linear stochastic equation in a few dimensions.
+
+    dx = B x dt + L dW,     L L^T = Q     (Ito; increments of covariance Q dt, so proportional to sqrt(dt)),
+
+B = ``drift_matrix`` (stable, it may be non-normal), Q = ``noise_covariance`` per unit time. Stationary covariance C
+from the Lyapunov equation B C + C B^T + Q = 0; response R(t) = expm(B t); score s(x) = -C^-1 x. See Gardiner,
+Stochastic Methods, 4th ed., chapter 4.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from simulators.checks import require_lags
+from simulators.errors import ParameterError
+from simulators.schema import Layout, component_layout
+from simulators.system import System
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+    from simulators.engine import Stepper
+
+__all__ = ["LinearSDE"]
+
+
+@dataclass(frozen=True, eq=False)
+class LinearSDE(System):
+    """Linear stochastic equation ``dx = B x dt + L dW`` with ``L L^T = Q``, sampled by its exact transition law.
+
+    Parameters
+    ----------
+    drift_matrix : array_like
+        B, shape (d, d), 1/time; every eigenvalue must have a negative real part.
+    noise_covariance : array_like
+        Q, shape (d, d), covariance per unit time (Ito, increments proportional to sqrt(dt); no volume factor,
+        this is not a field); symmetric, positive semi-definite, not zero.
+
+    Raises
+    ------
+    ParameterError
+        If a matrix is not square, B unstable (the eigenvalue is reported), or Q not a covariance.
+
+    Notes
+    -----
+    Both are stored as read-only float64 copies. Two records are equal only if they are the same object.
+    """
+
+    # ---- parameters
+
+    drift_matrix: ArrayLike
+    noise_covariance: ArrayLike
+
+    name: ClassVar[str] = "linear"
+    title: ClassVar[str] = "Linear stochastic differential equation"
+    references: ClassVar[str] = "Gardiner, Stochastic Methods, 4th ed., chapter 4"
+
+    def __post_init__(self) -> None:
+        drift = _matrix("drift_matrix", self.drift_matrix)
+        noise = _matrix("noise_covariance", self.noise_covariance)
+        if noise.shape != drift.shape:
+            raise ParameterError(
+                f"noise_covariance has shape {noise.shape}: expected that of drift_matrix, {drift.shape}"
+            )
+        slowest = max(np.linalg.eigvals(drift), key=lambda value: value.real)
+        if slowest.real >= 0:
+            raise ParameterError(
+                f"drift_matrix has the eigenvalue {slowest:.6g}: expected negative real parts only, otherwise there "
+                "is no stationary state; subtract damping from its diagonal"
+            )
+        scale = float(np.abs(noise).max())
+        if np.abs(noise - noise.T).max() > 1e-12 * scale:
+            raise ParameterError(
+                f"noise_covariance differs from its transpose by {np.abs(noise - noise.T).max():.3g}: "
+                "expected a symmetric matrix; pass (Q + Q.T) / 2"
+            )
+        noise = (noise + noise.T) / 2
+        smallest = float(np.linalg.eigvalsh(noise)[0])
+        if scale == 0 or smallest < -1e-12 * scale:
+            raise ParameterError(
+                f"noise_covariance has smallest eigenvalue {smallest:.6g} and largest entry {scale:.6g}: expected "
+                "a positive semi-definite matrix that is not zero; pass L @ L.T for some L"
+            )
+        for key, value in (("drift_matrix", drift), ("noise_covariance", noise)):
+            value.setflags(write=False)
+            object.__setattr__(self, key, value)
+
+    def layout(self) -> Layout:
+        """Return the labels of the state: ``x(component)``."""
+        return component_layout(len(self._drift))
+
+    # ---- operators
+
+    @property
+    def _drift(self) -> NDArray[np.float64]:
+        return np.asarray(self.drift_matrix)
+
+    @cached_property
+    def _covariance(self) -> NDArray[np.float64]:
+        from scipy.linalg import solve_continuous_lyapunov
+
+        covariance = solve_continuous_lyapunov(self._drift, -np.asarray(self.noise_covariance))
+        return (covariance + covariance.T) / 2
+
+    def transition(self, dt: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return expm(B dt) and the covariance of the noise collected over `dt`.
+
+        Q(h) = int_0^h expm(B t) Q expm(B^T t) dt. Van Loan's block exponential (IEEE Trans. Autom. Control 23, 395
+        (1978)) gives it for a short h; doubling Q(2h) = Q(h) + E Q(h) E^T, E = expm(B h), takes it to dt. The block
+        exponential alone overflows for large dt, and C - E C E^T cancels for small dt; this does neither.
+        """
+        from scipy.linalg import expm
+
+        b, d = self._drift, len(self._drift)
+        n_doublings = max(0, int(np.ceil(np.log2(max(float(np.linalg.norm(b, 2)) * dt, 1e-300)))) + 1)
+        h = dt / 2**n_doublings
+        block = expm(np.block([[-b, np.asarray(self.noise_covariance)], [np.zeros((d, d)), b.T]]) * h)
+        propagator = block[d:, d:].T
+        noise = propagator @ block[:d, d:]
+        for _ in range(n_doublings):
+            noise = noise + propagator @ noise @ propagator.T
+            propagator = propagator @ propagator
+        return propagator, (noise + noise.T) / 2
+
+    # ---- drift
+
+    def _drift_array(self, u: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return B x."""
+        return np.asarray(u @ self._drift.T)
+
+    # ---- step
+
+    def make_stepper(self, dt: float, n_steps: int) -> "Stepper":
+        """Return the exact transition x <- expm(B dt) x + Q(dt)^(1/2) w, w ~ N(0, I)."""
+        from simulators.engine import Stepper
+        from simulators.kernels import linear as kernel
+
+        propagator, noise = self.transition(dt)
+        propagator = np.ascontiguousarray(propagator)
+        noise_root = _root(noise)
+        initial_root = _root(self._covariance)
+
+        def start(rng: np.random.Generator) -> tuple[NDArray[Any], ...]:
+            return (initial_root @ rng.standard_normal(len(initial_root)),)
+
+        def advance(state: tuple[NDArray[Any], ...], rng: np.random.Generator, out: NDArray[Any]) -> None:
+            kernel.advance(state[0], rng, propagator, noise_root, n_steps, out)
+
+        return Stepper(start, advance)
+
+    # ---- exact answers
+
+    def _score_array(self, u: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return s(x) = -C^-1 x."""
+        eigenvalues = np.linalg.eigvalsh(self._covariance)
+        if eigenvalues[0] <= 1e-14 * eigenvalues[-1]:
+            raise ParameterError(
+                f"the stationary covariance has smallest eigenvalue {eigenvalues[0]:.3g}, largest "
+                f"{eigenvalues[-1]:.3g}: expected a density, so noise must reach every direction; change "
+                "noise_covariance or drift_matrix"
+            )
+        flat = u.reshape(-1, u.shape[-1])
+        return np.asarray(-np.linalg.solve(self._covariance, flat.T).T.reshape(u.shape))
+
+    def exact_response(self, lags: Any) -> "xr.DataArray":
+        """Return R(t) = expm(B t): the mean of component i at lag t after a unit kick of component j.
+
+        Parameters
+        ----------
+        lags : array_like
+            Times t >= 0, shape (lag,).
+
+        Returns
+        -------
+        xarray.DataArray
+            "response", dims (lag, component, component_src).
+
+        Raises
+        ------
+        ParameterError
+            If a lag is negative or not finite.
+        """
+        import xarray as xr
+        from scipy.linalg import expm
+
+        lags = require_lags(lags)
+        index = np.arange(len(self._drift))
+        return xr.DataArray(
+            np.stack([expm(self._drift * t) for t in lags]),
+            dims=("lag", "component", "component_src"),
+            coords={"lag": lags, "component": index, "component_src": index},
+            name="response",
+            attrs={"long_name": "exact linear response", "units": "1"},
+        )
+
+    def exact_covariance(self) -> "xr.DataArray":
+        """Return the stationary covariance C, the solution of B C + C B^T + Q = 0.
+
+        Returns
+        -------
+        xarray.DataArray
+            "covariance", dims (component, component_src).
+        """
+        import xarray as xr
+
+        index = np.arange(len(self._drift))
+        return xr.DataArray(
+            self._covariance.copy(),
+            dims=("component", "component_src"),
+            coords={"component": index, "component_src": index},
+            name="covariance",
+            attrs={"long_name": "exact stationary covariance", "units": "1"},
+        )
+
+
+def _matrix(name: str, value: ArrayLike) -> NDArray[np.float64]:
+    try:
+        matrix = np.array(value, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise ParameterError(f"{name} = {value!r}: expected a square matrix of numbers") from error
+    if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1] or matrix.size == 0:
+        raise ParameterError(
+            f"{name} has shape {matrix.shape}: expected a square matrix (d, d); pass [[-1.0]] for d = 1"
+        )
+    if not np.all(np.isfinite(matrix)):
+        raise ParameterError(f"{name} contains NaN or infinity: expected finite numbers")
+    return matrix
+
+
+def _root(covariance: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return a square root; unlike Cholesky it accepts directions without noise."""
+    eigenvalues, vectors = np.linalg.eigh(covariance)
+    return np.ascontiguousarray(vectors * np.sqrt(np.clip(eigenvalues, 0, None)))

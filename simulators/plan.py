@@ -1,0 +1,132 @@
+"""What a run was asked to do, checked and resolved to whole numbers before anything is computed."""
+
+import math
+import os
+from dataclasses import dataclass
+from typing import Any
+
+from simulators.checks import require_integer, require_number
+from simulators.errors import ParameterError
+
+__all__ = ["Plan", "make_plan"]
+
+# Ratios of times this close to an integer are that integer: 0.3 / 0.1 is 2.9999999999999996.
+_ROUNDING = 1e-9
+
+_DTYPES = ("float64", "float32")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A checked request for a trajectory.
+
+    Attributes
+    ----------
+    n_members, n_snapshots : int
+        Size of the record.
+    n_spinup : int
+        Save intervals simulated and thrown away first.
+    save_every, dt : float
+        Time between snapshots and the resolved step, ``save_every / n_steps``.
+    n_steps : int
+        Steps per save interval.
+    duration, spinup : float
+        As requested, for the record.
+    seed : int or None
+        None stands for fresh entropy.
+    workers : int
+        Threads.
+    dtype : str
+        "float64" or "float32".
+    """
+
+    n_members: int
+    n_snapshots: int
+    n_spinup: int
+    save_every: float
+    dt: float
+    n_steps: int
+    duration: float
+    spinup: float
+    seed: int | None
+    workers: int
+    dtype: str
+
+    def request(self) -> dict[str, Any]:
+        """Return the arguments of ``simulate`` that decide the numbers; ``workers`` is not one of them."""
+        return {
+            "n_members": self.n_members,
+            "duration": self.duration,
+            "save_every": self.save_every,
+            "spinup": self.spinup,
+            "dt": self.dt,
+            "seed": self.seed,
+            "dtype": self.dtype,
+        }
+
+
+def make_plan(
+    *,
+    n_members: Any,
+    duration: Any,
+    save_every: Any,
+    spinup: Any,
+    dt: Any,
+    seed: Any,
+    workers: Any,
+    dtype: Any,
+    default_spinup: float,
+    default_dt: float | None,
+) -> Plan:
+    """Check a request and resolve its defaults.
+
+    Parameters
+    ----------
+    n_members, duration, save_every, spinup, dt, seed, workers, dtype
+        As in `simulators.system.System.simulate`.
+    default_spinup : float
+        Used for ``spinup=None``.
+    default_dt : float or None
+        Used for ``dt=None``; None means one step per save interval (exact transition laws).
+
+    Returns
+    -------
+    Plan
+
+    Raises
+    ------
+    ParameterError
+        Naming the first value that cannot be used.
+    """
+    n_members = require_integer("n_members", n_members, at_least=1)
+    save_every = require_number("save_every", save_every, above=0)
+    duration = require_number("duration", duration, above=0)
+    spinup = require_number("spinup", default_spinup if spinup is None else spinup, at_least=0)
+    if seed is not None:
+        seed = require_integer("seed", seed, at_least=0)
+    workers = require_integer("workers", (os.cpu_count() or 1) if workers is None else workers, at_least=1)
+    name = getattr(dtype, "__name__", str(dtype))
+    if name not in _DTYPES:
+        raise ParameterError(f"dtype = {name!r}: expected one of {', '.join(_DTYPES)}; pass dtype='float64'")
+
+    n_snapshots = math.floor(duration / save_every * (1 + _ROUNDING))
+    if n_snapshots < 1:
+        raise ParameterError(
+            f"duration = {duration:g} is shorter than save_every = {save_every:g}: expected at least one "
+            f"snapshot; pass duration >= {save_every:g} or a smaller save_every"
+        )
+    step = default_dt if dt is None else require_number("dt", dt, above=0)
+    n_steps = 1 if step is None else max(1, math.ceil(save_every / step * (1 - _ROUNDING)))
+    return Plan(
+        n_members=n_members,
+        n_snapshots=n_snapshots,
+        n_spinup=math.ceil(spinup / save_every * (1 - _ROUNDING)),
+        save_every=save_every,
+        dt=save_every / n_steps,
+        n_steps=n_steps,
+        duration=duration,
+        spinup=spinup,
+        seed=seed,
+        workers=min(workers, n_members),
+        dtype=name,
+    )

@@ -1,0 +1,254 @@
+"""What every system has in common: the one abstract base class.
+
+Notation used by all systems: u or x is the state, f(u) its drift, all noise is additive and Ito,
+du = f(u) dt + dN with <dN dN^T> = Q dt; s = grad log rho is the score of the stationary density rho; R(t) is the
+linear response of the state to a small kick of the state at time 0, R_ij(t) = -<u_i(t) s_j(u(0))>, R(0) = I
+(Giorgini et al., Phys. Rev. Lett. 133, 267302 (2024), the "PRL" below).
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from simulators.errors import ParameterError
+from simulators.plan import Plan, make_plan
+from simulators.schema import Layout
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+    from simulators.engine import Stepper
+
+__all__ = ["PRL", "System"]
+
+PRL = "Giorgini, Deck, Bischoff, Souza, Phys. Rev. Lett. 133, 267302 (2024), doi:10.1103/PhysRevLett.133.267302"
+
+
+class System(ABC):
+    """A stochastic system with fixed parameters; subclasses are frozen dataclasses.
+
+    A subclass states `name`, `title` and `references`, and implements `layout`, `make_stepper` and
+    `_drift_array`; `_score_array` where the stationary density is known.
+    """
+
+    name: ClassVar[str]
+    title: ClassVar[str]
+    references: ClassVar[str]
+    # Systems that draw their initial state from the stationary density need no spin-up ...
+    default_spinup: ClassVar[float] = 0.0
+    # ... and systems with an exact transition law no step smaller than the save interval.
+    default_dt: ClassVar[float | None] = None
+
+    @abstractmethod
+    def layout(self) -> Layout:
+        """Return the labels of the state."""
+
+    @abstractmethod
+    def make_stepper(self, dt: float, n_steps: int) -> "Stepper":
+        """Return the moves of one member, with `n_steps` steps of `dt` between snapshots."""
+
+    @abstractmethod
+    def _drift_array(self, u: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return f(u) for an array (..., *state)."""
+
+    def _score_array(self, u: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return s(u) for an array (..., *state)."""
+        raise NotImplementedError(f"{type(self).__name__} has no closed-form score")
+
+    def parameters(self) -> dict[str, Any]:
+        """Return the parameters as plain numbers and lists, ready for JSON."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}  # type: ignore[arg-type]
+        return {key: value.tolist() if isinstance(value, np.ndarray) else value for key, value in values.items()}
+
+    def drift(self, u: Any) -> Any:
+        """Return the drift f(u), the deterministic part of du/dt.
+
+        Parameters
+        ----------
+        u : ndarray or xarray.DataArray
+            States, shape (..., *state); a DataArray may have the state dimensions anywhere.
+
+        Returns
+        -------
+        ndarray or xarray.DataArray
+            Same type, shape and dimensions as `u`.
+
+        Raises
+        ------
+        ParameterError
+            If the state dimensions are missing or have another size.
+        """
+        return _on_state(self._drift_array, u, self.layout())
+
+    def score(self, u: Any) -> Any:
+        """Return the exact score s(u) = grad log rho(u) of the stationary density.
+
+        Parameters
+        ----------
+        u : ndarray or xarray.DataArray
+            States, shape (..., *state); a DataArray may have the state dimensions anywhere.
+
+        Returns
+        -------
+        ndarray or xarray.DataArray
+            Same type, shape and dimensions as `u`; unit 1 / (unit of u).
+
+        Raises
+        ------
+        ParameterError
+            If the state dimensions are missing or have another size.
+        """
+        return _on_state(self._score_array, u, self.layout())
+
+    def simulate(
+        self,
+        n_members: int = 1,
+        duration: float = 100.0,
+        save_every: float = 1.0,
+        *,
+        spinup: float | None = None,
+        dt: float | None = None,
+        seed: int | None = 0,
+        workers: int | None = None,
+        dtype: str = "float64",
+        out: Any = None,
+        overwrite: bool = False,
+        resume: bool = False,
+        progress: bool | None = None,
+    ) -> "xr.Dataset":
+        """Simulate an ensemble of independent members and return the labelled trajectory.
+
+        Parameters
+        ----------
+        n_members : int
+            Independent realisations. Member k depends on (`seed`, k) alone.
+        duration : float
+            Length of the record in model time units. There are ``duration / save_every`` snapshots, rounded down
+            (a ratio within 1e-9 of an integer is that integer), at times 0, save_every, 2 save_every, ...; the
+            one at 0 is the state at the end of the spin-up.
+        save_every : float
+            Time between snapshots.
+        spinup : float, optional
+            Time simulated and thrown away first, rounded up to whole save intervals. The default is the
+            system's own ``default_spinup``: 0 where the initial state is drawn from the stationary density.
+        dt : float, optional
+            Largest time step allowed; the step used is the largest ``save_every / integer`` below it. The
+            default is the system's ``default_dt``; None there means one step per save interval, which loses
+            nothing where the transition law is exact (a smaller dt then gives other numbers, same law).
+        seed : int or None
+            Root of all random streams; None draws fresh entropy. Either is recorded as ``seed_entropy``.
+        workers : int, optional
+            Threads; default all cores. The numbers do not depend on it.
+        dtype : {"float64", "float32"}
+            Precision of the record; the dynamics always run in float64.
+        out : path-like, optional
+            Stream to this netCDF file; memory then stays bounded by a block. It appears only when complete.
+        overwrite : bool
+            Allow `out` to replace an existing file.
+        resume : bool
+            Continue an interrupted run with the same arguments from ``<out>.part``, bit for bit; if there is
+            none, start from the beginning. Without it a leftover part file is overwritten.
+        progress : bool, optional
+            Show a bar on standard error; default only if that is a terminal.
+
+        Returns
+        -------
+        xarray.Dataset
+            One variable with dims (member, time, *state); opened lazily from the file with `out`, in memory
+            without.
+
+        Raises
+        ------
+        ParameterError
+            If an argument cannot be used.
+        OutputError
+            If `out` cannot be written, before anything is simulated; `OutputExistsError` if it exists.
+        ResumeError
+            If the unfinished file belongs to another run.
+        BlowUpError
+            If a member stops being finite.
+        """
+        from simulators.engine import run_plan
+
+        if out is None and (overwrite or resume):
+            raise ParameterError("overwrite and resume need a file: pass out='run.nc' or leave them out")
+        plan = self.plan(
+            n_members=n_members,
+            duration=duration,
+            save_every=save_every,
+            spinup=spinup,
+            dt=dt,
+            seed=seed,
+            workers=workers,
+            dtype=dtype,
+        )
+        return run_plan(
+            plan,
+            self.make_stepper(plan.dt, plan.n_steps),
+            name=self.name,
+            parameters=self.parameters(),
+            layout=self.layout(),
+            title=self.title,
+            references=self.references,
+            out=out,
+            overwrite=overwrite,
+            resume=resume,
+            progress=progress,
+        )
+
+    def plan(
+        self,
+        n_members: int = 1,
+        duration: float = 100.0,
+        save_every: float = 1.0,
+        *,
+        spinup: float | None = None,
+        dt: float | None = None,
+        seed: int | None = 0,
+        workers: int | None = None,
+        dtype: str = "float64",
+    ) -> Plan:
+        """Return what `simulate` would do with these arguments, without doing it."""
+        return make_plan(
+            n_members=n_members,
+            duration=duration,
+            save_every=save_every,
+            spinup=spinup,
+            dt=dt,
+            seed=seed,
+            workers=workers,
+            dtype=dtype,
+            default_spinup=self.default_spinup,
+            default_dt=self.default_dt,
+        )
+
+
+def _on_state(function: Callable[[NDArray[np.float64]], NDArray[np.float64]], u: Any, layout: Layout) -> Any:
+    """Apply an array function of (..., *state) to an ndarray or a DataArray, keeping its floating dtype."""
+    labelled = hasattr(u, "dims") and hasattr(u, "transpose")
+    if labelled:
+        missing = [dim for dim in layout.dims if dim not in u.dims]
+        if missing:
+            raise ParameterError(
+                f"found dims {tuple(u.dims)}, expected the state dims {layout.dims} among them; rename them first"
+            )
+        ordered = u.transpose(..., *layout.dims)
+        values = ordered.values
+    else:
+        values = np.asarray(u)
+    n_dims = len(layout.shape)
+    if values.ndim < n_dims or values.shape[values.ndim - n_dims :] != layout.shape:
+        raise ParameterError(
+            f"found an array of shape {values.shape}, expected (..., {', '.join(map(str, layout.shape))}) "
+            f"with the state dims {layout.dims} last"
+        )
+    result = function(values.astype(np.float64, copy=False))
+    if np.issubdtype(values.dtype, np.floating):
+        result = result.astype(values.dtype, copy=False)
+    if labelled:
+        return ordered.copy(data=result).transpose(*u.dims)
+    return result
