@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from gfdt.diagnostics.compare import compare
 from gfdt.output import write_dataset
@@ -23,11 +23,25 @@ if TYPE_CHECKING:
     import xarray as xr
 
     from gfdt.scores.base import Score
-    from simulators import System
-
 __all__ = ["Case", "CaseResult", "run_case"]
 
 Log = Callable[[str], None]
+
+
+class SolvableSystem(Protocol):
+    """A simulator whose score and response are known exactly."""
+
+    @property
+    def simulate(self) -> Callable[..., xr.Dataset]:
+        """Make a trajectory."""
+
+    @property
+    def score(self) -> Callable[[Any], Any]:
+        """Give the exact score."""
+
+    @property
+    def exact_response(self) -> Callable[[Any], xr.DataArray]:
+        """Give the exact response at some lags."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +52,7 @@ class Case:
     ----------
     name : str
         Short name, used in files and tables.
-    system : System
+    system : SolvableSystem
         The simulator.
     simulate : mapping
         Arguments of ``system.simulate``.
@@ -52,7 +66,7 @@ class Case:
     """
 
     name: str
-    system: System
+    system: SolvableSystem
     simulate: Mapping[str, Any]
     max_lag: float
     homogeneous: tuple[str, ...] | None = None

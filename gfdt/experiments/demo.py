@@ -147,10 +147,11 @@ def _draw_profile(result: CaseResult, ax: Any) -> None:
 
 
 def _draw_density(result: CaseResult, ax: Any) -> None:
+    system: Any = result.case.system
     values = result.trajectory["x"].values.ravel()
     ax.hist(values, bins=80, density=True, color="0.8", label="data")
     grid = np.linspace(values.min(), values.max(), 300)
-    ax.plot(grid, result.case.system.density(grid), color="black", linewidth=1.5, label="exact density")
+    ax.plot(grid, system.density(grid), color="black", linewidth=1.5, label="exact density")
     normal = np.exp(-0.5 * ((grid - values.mean()) / values.std()) ** 2) / (values.std() * np.sqrt(2 * np.pi))
     ax.plot(grid, normal, color="#D55E00", linestyle=(0, (5, 2)), label="Gaussian fit")
     ax.set(xlabel="x", ylabel="probability density", title=f"{_title(result)}: stationary density")
