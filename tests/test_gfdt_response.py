@@ -39,9 +39,10 @@ def field(shape=(4, 5), n_members=3, n_times=60, seed=0):
 
 
 @pytest.mark.parametrize("edges", [(0, 30), (0, 7, 19, 30)])
-def test_outer_sums_equal_the_loop(edges):
+@pytest.mark.parametrize("components", [2, 11])  # by transforms, and by products
+def test_outer_sums_equal_the_loop(edges, components):
     rng = np.random.default_rng(0)
-    a, b, lags = rng.standard_normal((1, 30, 2)), rng.standard_normal((1, 30, 3)), np.array([0, 1, 5, 12])
+    a, b, lags = rng.standard_normal((1, 30, components)), rng.standard_normal((1, 30, 3)), np.array([0, 1, 5, 12])
     units = [Unit(0, *pair) for pair in pairwise(edges)]
     total = sum(outer_sums(a[0], b[0], unit, lags) for unit in units)
     count = sum(pair_counts(unit, 30, lags) for unit in units)
