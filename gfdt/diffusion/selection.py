@@ -6,8 +6,9 @@ Gaussian start (F = 0) at the noise level at which the score will be used, with 
 
     gain_b = < |F_target|² - |F - F_target|² >_b / d        for each held-out block b of each member.
 
-The best weights are kept, and only if their mean gain over the blocks exceeds two standard errors; otherwise
-the answer is the Gaussian start itself.
+Kept are the latest weights whose gain is not below the best one's by more than one standard error of their paired
+difference (the largest of many noisy numbers would be a worse choice), and only if the gain itself exceeds two
+standard errors; otherwise the answer is the Gaussian start itself.
 """
 
 from __future__ import annotations
@@ -67,16 +68,14 @@ class HeldOut:
         Draws the noise, once.
     """
 
-    def __init__(
-        self, anomalies: Tensor, pieces: NDArray[np.int64], level: float, generator: torch.Generator
-    ) -> None:
+    def __init__(self, anomalies: Tensor, pieces: NDArray[np.int64], level: float, generator: torch.Generator) -> None:
         self.anomalies = anomalies
         self.z = torch.randn(anomalies.shape, generator=generator, device=anomalies.device)
         self.level = torch.full((len(anomalies),), level, device=anomalies.device)
         self.piece = np.unique(pieces, return_inverse=True)[1]
 
-    def gain(self, denoiser: Denoiser) -> tuple[float, float, float]:
-        """Return the mean gain over F = 0, its standard error over the pieces, and the loss relative to F = 0."""
+    def gains(self, denoiser: Denoiser) -> tuple[NDArray[np.float64], float]:
+        """Return the gain over F = 0 summed over each piece, and the loss relative to F = 0."""
         differences, losses = [], []
         denoiser.eval()
         with torch.inference_mode():
@@ -88,13 +87,17 @@ class HeldOut:
                 losses.append(gaussian.double().cpu().numpy())
         denoiser.train()
         difference, loss = np.concatenate(differences), np.concatenate(losses)
+        return np.bincount(self.piece, difference).astype(np.float64), float(1 - difference.mean() / loss.mean())
+
+    def mean_and_error(self, sums: NDArray[np.float64]) -> tuple[float, float]:
+        """Return the mean over states of a quantity summed over each piece, and its standard error."""
         count = np.bincount(self.piece)
-        mean = difference.mean()
-        # Weighted blocks: the variance of a ratio estimator, sum of n_b² (gain_b - mean)²/n².
-        residual = np.bincount(self.piece, difference) - count * mean
-        n = count.size
-        error = math.inf if n < 2 else math.sqrt((residual**2).sum() * n / (n - 1)) / count.sum()
-        return float(mean), float(error), float(1 - mean / loss.mean())
+        n, mean = count.size, sums.sum() / count.sum()
+        if n < 2:
+            return float(mean), math.inf
+        # Pieces differ in size: the variance of a ratio estimator, sum_b n_b² (gain_b - mean)²/n².
+        variance = np.square(sums - count * mean).sum() * n / (n - 1) / count.sum() ** 2
+        return float(mean), float(math.sqrt(variance))
 
 
 @dataclass
@@ -123,7 +126,7 @@ def train_and_select(
     held_out: HeldOut,
     *,
     decay: float,
-    evaluations: int = 25,
+    evaluations: int = 20,
     progress: bool | None = None,
 ) -> Selection:
     """Drive ``steps`` to the end and keep the best averaged weights.
@@ -150,7 +153,7 @@ def train_and_select(
     """
     average = average_weights(denoiser.network, decay)
     averaged = denoiser.with_network(average.module)
-    selection, best = Selection(), -math.inf
+    selection, best = Selection(), np.zeros(0)
     start, done, losses = time.perf_counter(), 0, []
     bar = tqdm(total=1000, desc="training", disable=None if progress is None else not progress, bar_format=_BAR)
     try:
@@ -164,7 +167,8 @@ def train_and_select(
             if record.progress * evaluations < done + 1 and record.progress < 1:
                 continue
             done = int(record.progress * evaluations)
-            gain, error, relative = held_out.gain(averaged)
+            gains, relative = held_out.gains(averaged)
+            gain, error = held_out.mean_and_error(gains)
             entry: dict[str, Any] = {
                 "step": record.step,
                 "seconds": time.perf_counter() - start,
@@ -181,8 +185,12 @@ def train_and_select(
                 break
             selection.history.append(entry)
             bar.set_postfix_str(f"held-out loss {relative:.4f} of the Gaussian start's")
-            if gain > max(best, _STANDARD_ERRORS * error):
-                best = gain
+            if gain <= _STANDARD_ERRORS * error:
+                continue
+            if best.size == 0 or gains.sum() > best.sum():
+                best = gains
+            loss_of_gain, its_error = held_out.mean_and_error(best - gains)
+            if loss_of_gain <= its_error:
                 selection.step = record.step
                 selection.weights = {name: value.clone() for name, value in average.module.state_dict().items()}
     except KeyboardInterrupt:

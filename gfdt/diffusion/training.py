@@ -79,7 +79,7 @@ def train(
     objective : callable
         ``objective(denoiser, batch, generator)`` returns the scalar to minimise.
     batch_size : int
-        Network evaluations per step; half as many states are drawn (with replacement).
+        Network evaluations per step, two for each state.
     learning_rate : float
         The largest, reached after the warm-up.
     max_steps, max_seconds : optional
@@ -94,7 +94,8 @@ def train(
     """
     parameters = [p for p in denoiser.network.parameters() if p.requires_grad]
     optimizer = torch.optim.Adam(parameters, lr=learning_rate, betas=(0.9, 0.99), fused=True)
-    states = max(1, batch_size // 2)
+    states = min(len(anomalies), max(1, batch_size // 2))
+    batches = _shuffled(len(anomalies), states, generator)
     limit = _STEPS_WITHOUT_LIMIT if max_steps is None else max_steps
     denoiser.train()
     start = before = time.perf_counter()
@@ -103,8 +104,7 @@ def train(
         rate = learning_rate * _schedule(max((step - 1) / limit, spent))
         for group in optimizer.param_groups:
             group["lr"] = rate
-        index = torch.randint(len(anomalies), (states,), generator=generator, device=generator.device)
-        loss = objective(denoiser, anomalies[index], generator)
+        loss = objective(denoiser, anomalies[next(batches)], generator)
         optimizer.zero_grad()
         loss.backward()
         norm = nn.utils.clip_grad_norm_(parameters, _CLIP)
@@ -132,6 +132,16 @@ def average_weights(network: nn.Module, decay: float) -> torch.optim.swa_utils.A
         torch._foreach_lerp_(averages, current, 1 - min(decay, (1 + t) / (10 + t)))
 
     return torch.optim.swa_utils.AveragedModel(network, multi_avg_fn=mix)
+
+
+def _shuffled(count: int, size: int, generator: torch.Generator) -> Iterator[Tensor]:
+    """Yield indices, ``size`` at a time, for ever: all in a new random order in each pass.
+
+    Drawing with replacement instead would add the noise of a bootstrap to every pass.
+    """
+    while True:
+        order = torch.randperm(count, generator=generator, device=generator.device)
+        yield from order[: count - count % size].split(size)
 
 
 def _schedule(progress: float) -> float:

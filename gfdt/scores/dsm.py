@@ -44,7 +44,7 @@ _RELATIVE_SIGMA = (0.02, 0.05)  # of the rms: the least and the default noise le
 _BLUR = 0.05  # share of the variance-normalised score that the default noise level may cost
 _MEDIAN_LEVEL = 2.0  # median of σ in training, in units of the σ of evaluation
 _LEVEL_SPREAD = 0.5  # standard deviation of ln σ in training
-_HELD_OUT_BATCHES = 8  # held-out states are thinned to this many batches, to keep evaluations cheap
+_HELD_OUT_BATCHES = 4  # held-out states are thinned to this many batches, to keep evaluations cheap
 
 
 class DSMScore(Score):
@@ -69,8 +69,8 @@ class DSMScore(Score):
     homogeneous : None, bool or sequence of str
         As in :class:`gfdt.GaussianScore`: C diagonal in Fourier space. Default None: yes for resnet, no for mlp.
     max_steps, max_minutes : optional
-        Budget of training; what is reached first ends it. Default: 3000 steps (mlp; about 20 s on two cores) or
-        800 (resnet; two minutes for 32 x 32). Only ``max_steps`` alone gives the same result every time.
+        Budget of training; what is reached first ends it. Default: 1500 steps (mlp; about 15 s on two cores) or
+        400 (resnet; a few minutes for 32 x 32). Only ``max_steps`` alone gives the same result every time.
     batch_size : int, optional
         Network evaluations per step, default 4096 (mlp) or 32 (resnet).
     learning_rate : float, optional
@@ -258,9 +258,7 @@ class DSMScore(Score):
             raise InputError("device='cuda' was asked for and torch finds no GPU: use device='auto' or 'cpu'.")
         return "cuda" if available and self.device != "cpu" else "cpu"
 
-    def _estimate(
-        self, states: NDArray[Any], dims: tuple[str, ...], kind: str
-    ) -> DenseCovariance | SpectralCovariance:
+    def _estimate(self, states: NDArray[Any], dims: tuple[str, ...], kind: str) -> DenseCovariance | SpectralCovariance:
         """Return mean and covariance of the linear part; flat eigenvalues for EDM."""
         wanted = self.homogeneous
         if wanted is None and kind == "resnet":
@@ -292,7 +290,8 @@ class DSMScore(Score):
         if sigma > 0.5 * deviations.min():
             warnings.warn(
                 f"the noise level sigma={sigma:.3g} blurs a component whose standard deviation is "
-                f"{deviations.min():.3g} (the rms of all is {rms:.3g}): rescale the components to similar size, or pass a smaller sigma=.",
+                f"{deviations.min():.3g} (the rms of all is {rms:.3g}): rescale the components to similar size, "
+                "or pass a smaller sigma=.",
                 ReliabilityWarning,
                 stacklevel=4,
             )

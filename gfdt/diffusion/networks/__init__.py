@@ -36,8 +36,8 @@ class NetworkKind:
 
 
 NETWORKS: dict[str, NetworkKind] = {
-    "mlp": NetworkKind(MLP, False, {"width": 64, "depth": 2}, 3000, 4096, 5e-3),
-    "resnet": NetworkKind(ResNet, True, {"width": 32, "depth": 4}, 800, 32, 3e-3),
+    "mlp": NetworkKind(MLP, False, {"width": 64, "depth": 2}, 1500, 4096, 5e-3),
+    "resnet": NetworkKind(ResNet, True, {"width": 32, "depth": 4}, 400, 32, 3e-3),
 }
 
 
