@@ -44,14 +44,15 @@ def demo_cases() -> tuple[Case, ...]:
         simulate={"n_members": 64, "duration": 1000.0, "save_every": 5.0},
         max_lag=100.0,
         homogeneous=("y", "x"),
-        dsm={"max_minutes": 0.5},
+        # There is nothing to learn beyond the Gaussian start: a hundred steps are enough to see that.
+        dsm={"max_steps": 100, "max_minutes": 1.0},
     )
     well = Case(
         name="double-well",
         system=DoubleWell(),
         simulate={"n_members": 64, "duration": 2000.0, "save_every": 0.1},
         max_lag=6.0,
-        dsm={"max_minutes": 0.5},
+        dsm={"max_steps": 1500, "max_minutes": 1.0},
     )
     return field, well
 

@@ -14,17 +14,16 @@ from __future__ import annotations
 import copy
 import math
 import time
-import warnings
 from collections.abc import Mapping, Sequence
-from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 
-from gfdt.errors import CheckpointError, InputError, ReliabilityWarning
+from gfdt.errors import CheckpointError, InputError
 from gfdt.scores.base import Score
 from gfdt.scores.covariance import DenseCovariance, SpectralCovariance
 from gfdt.scores.gaussian import homogeneous_dims, unpack_covariance
+from gfdt.validation import integer, number, one_of
 
 if TYPE_CHECKING:
     import torch
@@ -40,8 +39,6 @@ _NETWORKS = ("auto", "mlp", "resnet")
 _PRECONDITIONS = ("gaussian", "edm")
 _OBJECTIVES = ("dsm",)
 _DEVICES = ("auto", "cpu", "cuda")
-_RELATIVE_SIGMA = (0.02, 0.05)  # of the rms: the least and the default noise level
-_BLUR = 0.05  # share of the variance-normalised score that the default noise level may cost
 _MEDIAN_LEVEL = 2.0  # median of σ in training, in units of the σ of evaluation
 _LEVEL_SPREAD = 0.5  # standard deviation of ln σ in training
 _HELD_OUT_BATCHES = 4  # held-out states are thinned to this many batches, to keep evaluations cheap
@@ -54,9 +51,10 @@ class DSMScore(Score):
     ----------
     network : {"auto", "mlp", "resnet"} or torch Module
         "mlp" for vectors, "resnet" for periodic fields in one or two dimensions (exactly equivariant to shifts).
-        "auto": resnet when there are one or two state dims, none of them named ``component``; else mlp. A module
-        is called as F(x, c_noise), x of shape (batch, 1, *state) where auto would choose resnet and (batch, d)
-        otherwise, c_noise of shape (batch,); it is copied, not changed, and such a score cannot be saved.
+        "auto": resnet for one or two state dims that ``homogeneous`` declares periodic, or that are called ``x``
+        and ``y``; else mlp. A module is called as F(x, c_noise), x of shape (batch, 1, *state) where auto would
+        choose resnet and (batch, d) otherwise, c_noise of shape (batch,); it is copied, not changed, and such a
+        score cannot be saved.
     precondition : {"gaussian", "edm"}
         What F = 0 stands for: the Gaussian of the data's covariance C, or of tr C/d · I (Karras et al. 2022).
         Default gaussian: training then only adds the non-Gaussian rest.
@@ -152,6 +150,7 @@ class DSMScore(Score):
         import torch
 
         from gfdt.diffusion.networks import NETWORKS
+        from gfdt.diffusion.noise_level import choose_noise_level
         from gfdt.diffusion.objectives import DenoisingObjective
         from gfdt.diffusion.preconditioning import Denoiser
         from gfdt.diffusion.selection import HeldOut, hold_out, train_and_select
@@ -166,7 +165,7 @@ class DSMScore(Score):
         device = self._device()
         states = trajectory.values.reshape(-1, *shape)
         covariance = self._estimate(states, dims, kind)
-        sigma = self._noise_level(covariance, states)
+        sigma = choose_noise_level(self.sigma, covariance, states)
 
         generator = torch.Generator(device).manual_seed(self.seed)
         network = self._network(kind, shape, torch.Generator().manual_seed(self.seed))
@@ -212,24 +211,25 @@ class DSMScore(Score):
             ("objective", _OBJECTIVES),
             ("device", _DEVICES),
         ):
-            _one_of(name, getattr(self, name), allowed)
-        _number("sigma", self.sigma, low=0.0, optional=True)
-        _number("max_minutes", self.max_minutes, low=0.0, optional=True)
-        _number("learning_rate", self.learning_rate, low=0.0, high=1.0, optional=True)
-        _number("shrinkage", self.shrinkage, low=0.0, high=1.0, closed=True)
-        _number("ema", self.ema, low=0.0, high=1.0, closed=True)
-        _integer("max_steps", self.max_steps, 1, 10**9, optional=True)
-        _integer("batch_size", self.batch_size, 2, 10**7, optional=True)
-        _integer("seed", self.seed, 0, 2**63 - 1)
+            one_of(name, getattr(self, name), allowed)
+        number("sigma", self.sigma, low=0.0, optional=True)
+        number("max_minutes", self.max_minutes, low=0.0, optional=True)
+        number("learning_rate", self.learning_rate, low=0.0, high=1.0, optional=True)
+        number("shrinkage", self.shrinkage, low=0.0, high=1.0, closed=True)
+        number("ema", self.ema, low=0.0, high=1.0, closed=True)
+        integer("max_steps", self.max_steps, 1, 10**9, optional=True)
+        integer("batch_size", self.batch_size, 2, 10**7, optional=True)
+        integer("seed", self.seed, 0, 2**63 - 1)
 
     def _kind(self, dims: tuple[str, ...]) -> str:
         """Return the registry's name of the network, or of the one whose layout a given module shares."""
         import torch
 
-        field = "resnet" if 1 <= len(dims) <= 2 and "component" not in dims else "mlp"
+        periodic = set(dims) <= {"x", "y"} if self.homogeneous is None else self.homogeneous is not False
+        field = "resnet" if 1 <= len(dims) <= 2 and periodic else "mlp"
         if isinstance(self.network, torch.nn.Module):
             return field
-        _one_of("network", self.network, _NETWORKS, " or a torch module F(x, c_noise)")
+        one_of("network", self.network, _NETWORKS, " or a torch module F(x, c_noise)")
         if self.network == "resnet" and not 1 <= len(dims) <= 2:
             raise InputError(
                 f"network='resnet' needs a field with one or two dims, found the state dims {dims}: use network='mlp'."
@@ -274,28 +274,6 @@ class DSMScore(Score):
         mean = states.mean(axis=0, dtype=np.float64).ravel()
         variance = states.var(axis=0, dtype=np.float64).mean()
         return DenseCovariance(mean, np.full(mean.size, variance), np.eye(mean.size))
-
-    def _noise_level(self, covariance: DenseCovariance | SpectralCovariance, states: NDArray[Any]) -> float:
-        from gfdt.diffusion.preconditioning import mean_over_modes
-
-        deviations = np.sqrt(states.var(axis=0, dtype=np.float64))
-        rms = float(np.sqrt(np.mean(deviations**2)))
-        if self.sigma is not None:
-            sigma = float(self.sigma)
-        else:
-            # From the default down to the least level in steps of about 10 %; the first that blurs little enough.
-            levels = rms * np.geomspace(_RELATIVE_SIGMA[1], _RELATIVE_SIGMA[0], 10)
-            blur = [mean_over_modes(covariance, partial(_lost_share, variance=s**2)) for s in levels]
-            sigma = float(next((s for s, lost in zip(levels, blur, strict=True) if lost <= _BLUR), levels[-1]))
-        if sigma > 0.5 * deviations.min():
-            warnings.warn(
-                f"the noise level sigma={sigma:.3g} blurs a component whose standard deviation is "
-                f"{deviations.min():.3g} (the rms of all is {rms:.3g}): rescale the components to similar size, "
-                "or pass a smaller sigma=.",
-                ReliabilityWarning,
-                stacklevel=4,
-            )
-        return sigma
 
     # ---- evaluation -------------------------------------------------------------------------------
 
@@ -360,7 +338,7 @@ class DSMScore(Score):
     def _unpack(cls, config: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Self:
         shape = tuple(config["state_shape"])
         kind = config["network"]
-        _one_of("network", kind, _NETWORKS[1:])
+        one_of("network", kind, _NETWORKS[1:])
         covariance = unpack_covariance(arrays, shape)
         names = ("precondition", "objective", "max_steps", "max_minutes", "batch_size", "learning_rate")
         settings = {name: config[name] for name in (*names, "network_options", "shrinkage", "ema", "seed")}
@@ -376,7 +354,7 @@ class DSMScore(Score):
         score.covariance_ = covariance
         score.selected_ = _checked_step(config["selected"])
         score.history_ = _checked_history(config["history"])
-        _number("training_seconds", config["training_seconds"], low=0.0)
+        number("training_seconds", config["training_seconds"], low=0.0)
         score.training_seconds_ = float(config["training_seconds"])
         weights = {name.removeprefix("network."): a for name, a in arrays.items() if name.startswith("network.")}
         known = {"mean", "eigenvalues", "eigenvectors"} | {f"network.{name}" for name in weights}
@@ -419,11 +397,6 @@ def _anomalies(
     return out
 
 
-def _lost_share(eigenvalues: NDArray[np.float64], variance: float) -> NDArray[np.float64]:
-    """Return σ²/(C + σ²), the share of the Gaussian score that noise of this variance takes away."""
-    return variance / (eigenvalues + variance)
-
-
 def _thin(index: NDArray[np.int64], most: int) -> NDArray[np.int64]:
     """Return at most ``most`` entries of ``index``, evenly spaced."""
     if index.size <= most:
@@ -431,42 +404,9 @@ def _thin(index: NDArray[np.int64], most: int) -> NDArray[np.int64]:
     return index[np.linspace(0, index.size - 1, most).round().astype(np.int64)]
 
 
-def _one_of(name: str, value: Any, allowed: tuple[str, ...], also: str = "") -> None:
-    if not isinstance(value, str) or value not in allowed:
-        found = repr(value) if isinstance(value, str) else f"a {type(value).__name__}"
-        raise InputError(
-            f"{name} is {found}, which this version does not have: choose among {', '.join(map(repr, allowed))}{also}."
-        )
-
-
-def _number(
-    name: str,
-    value: Any,
-    *,
-    low: float,
-    high: float = math.inf,
-    closed: bool = False,
-    optional: bool = False,
-) -> None:
-    """Refuse anything but a finite number in (low, high), or [low, high) if ``closed``."""
-    if value is None and optional:
-        return
-    number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    if not number or not (low <= value if closed else low < value) or not value < high:
-        interval = f"{'[' if closed else '('}{low:g}, {high:g})"
-        raise InputError(f"{name}={value!r} is not a number in {interval}: pass one, or leave {name} out.")
-
-
-def _integer(name: str, value: Any, low: int, high: int, *, optional: bool = False) -> None:
-    if value is None and optional:
-        return
-    if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
-        raise InputError(f"{name}={value!r} is not an integer from {low} to {high}: pass one, or leave {name} out.")
-
-
 def _checked_step(selected: Any) -> str | int:
     if selected != GAUSSIAN_START:
-        _integer("selected", selected, 1, 10**9)
+        integer("selected", selected, 1, 10**9)
     return selected
 
 

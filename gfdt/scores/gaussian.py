@@ -10,6 +10,7 @@ import numpy as np
 from gfdt.errors import CheckpointError, InputError
 from gfdt.scores.base import Score
 from gfdt.scores.covariance import DenseCovariance, SpectralCovariance
+from gfdt.validation import number
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -61,8 +62,7 @@ class GaussianScore(Score):
         self.shrinkage = shrinkage
 
     def _fit(self, trajectory: xr.DataArray) -> None:
-        if not (isinstance(self.shrinkage, int | float) and 0 <= self.shrinkage < 1):
-            raise InputError(f"shrinkage={self.shrinkage!r} is not a number in [0, 1): 0.01 is a mild choice.")
+        number("shrinkage", self.shrinkage, low=0.0, high=1.0, closed=True)
         dims = tuple(str(dim) for dim in trajectory.dims[2:])
         states = trajectory.values.reshape(-1, *trajectory.shape[2:])
         self.covariance_: DenseCovariance | SpectralCovariance
@@ -92,10 +92,7 @@ class GaussianScore(Score):
         covariance = unpack_covariance(arrays, shape)
         homogeneous = isinstance(covariance, SpectralCovariance) or None
         shrinkage = config.get("shrinkage", 0.0)
-        if not (isinstance(shrinkage, int | float) and 0 <= shrinkage < 1):
-            raise CheckpointError(
-                "the score file gives a shrinkage outside [0, 1): it was altered; fit the score anew."
-            )
+        number("shrinkage", shrinkage, low=0.0, high=1.0, closed=True)
         score = cls(homogeneous, shrinkage=shrinkage)
         score.covariance_ = covariance
         return score

@@ -1,0 +1,46 @@
+"""Checks of single arguments, with one voice: what was found, what is allowed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from gfdt.errors import InputError
+
+__all__ = ["integer", "number", "one_of"]
+
+
+def one_of(name: str, value: Any, allowed: Sequence[str], also: str = "") -> None:
+    """Refuse anything but one of the allowed words; ``also`` says what else the argument takes."""
+    if not isinstance(value, str) or value not in allowed:
+        found = repr(value) if isinstance(value, str) else f"a {type(value).__name__}"
+        raise InputError(
+            f"{name} is {found}, which this version does not have: choose among {', '.join(map(repr, allowed))}{also}."
+        )
+
+
+def number(
+    name: str,
+    value: Any,
+    *,
+    low: float,
+    high: float = math.inf,
+    closed: bool = False,
+    optional: bool = False,
+) -> None:
+    """Refuse anything but a finite number in (low, high), or [low, high) if ``closed``."""
+    if value is None and optional:
+        return
+    usable = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    if not usable or not (low <= value if closed else low < value) or not value < high:
+        interval = f"{'[' if closed else '('}{low:g}, {high:g})"
+        raise InputError(f"{name}={value!r} is not a number in {interval}: pass one, or leave {name} out.")
+
+
+def integer(name: str, value: Any, low: int, high: int, *, optional: bool = False) -> None:
+    """Refuse anything but a whole number from low to high."""
+    if value is None and optional:
+        return
+    if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
+        raise InputError(f"{name}={value!r} is not an integer from {low} to {high}: pass one, or leave {name} out.")
