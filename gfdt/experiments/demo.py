@@ -139,11 +139,10 @@ def draw(results: Sequence[CaseResult]) -> Figure:
 
 
 def _draw_profile(result: CaseResult, ax: Any) -> None:
-    lag = float(result.responses["gaussian"]["lag"].values[-1]) / 4
+    lag = float(result.responses["gaussian"]["lag"].values[-1])
     plot_responses(result.responses, against="dx", at={"lag": lag, "dy": 0}, ax=ax)
-    shown = float(result.responses["gaussian"]["lag"].sel(lag=lag, method="nearest"))
     ax.set(
-        title=f"response along x at lag {shown:g}", xlabel="dx (grid cells from the kick)", ylabel="response R(dy = 0)"
+        title=f"response along x at lag {lag:g}", xlabel="dx (grid cells from the kick)", ylabel="response R(dy = 0)"
     )
 
 
@@ -156,8 +155,8 @@ def _draw_density(result: CaseResult, ax: Any) -> None:
     normal = np.exp(-0.5 * ((grid - values.mean()) / values.std()) ** 2) / (values.std() * np.sqrt(2 * np.pi))
     ax.plot(grid, normal, color="#D55E00", linestyle=(0, (5, 2)), label="Gaussian fit")
     ax.set(xlabel="x", ylabel="probability density", title=f"{_title(result)}: stationary density")
-    ax.set_ylim(0, 1.35 * ax.get_ylim()[1])  # room for the legend above the peaks
-    ax.legend(frameon=False, fontsize="small", ncols=3, loc="upper center")
+    ax.set_ylim(0, 1.3 * ax.get_ylim()[1])  # room for the legend above the peaks
+    ax.legend(frameon=False, fontsize="small", ncols=2, loc="upper center")
 
 
 def _title(result: CaseResult) -> str:

@@ -71,7 +71,8 @@ def plot_responses(
     ax.axhline(0.0, color="0.7", linewidth=0.6, zorder=0)
     units = first[against].attrs.get("units", "1")
     ax.set_xlabel(against if units == "1" else f"{against} ({units})")
-    ax.set_ylabel(f"response R({', '.join(_said(point))})")
+    fixed = _said({dim: value for dim, value in point.items() if first.sizes[dim] > 1})
+    ax.set_ylabel(f"response R({', '.join(fixed)})" if fixed else "response R")
     ax.legend(frameon=False, fontsize="small")
     return ax
 
