@@ -1,10 +1,10 @@
-# make demo | test | lint | types | clean       (needs only Python 3.11+ and make)
+# make demo | test | lint | types | bench | clean       (needs only Python 3.11+ and make)
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test lint types format clean
+.PHONY: demo test lint types format bench clean
 .DELETE_ON_ERROR:
 
 $(VENV)/bin/python:
@@ -33,6 +33,10 @@ lint: $(VENV)/.dev
 
 types: $(VENV)/.dev
 	$(BIN)/mypy
+
+bench: $(VENV)/.runtime
+	$(BIN)/python benchmarks/ou.py
+	$(BIN)/python benchmarks/response.py
 
 format: $(VENV)/.dev
 	$(BIN)/ruff check --fix .

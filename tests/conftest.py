@@ -6,6 +6,8 @@ import sys
 import numpy as np
 import pytest
 
+os.environ["MPLBACKEND"] = "Agg"  # before anything imports matplotlib: figures without a display
+
 
 def _global_state():
     state = {

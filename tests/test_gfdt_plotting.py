@@ -1,14 +1,11 @@
 """Plots: what is drawn is what was asked for, on the axes that were given."""
 
-import matplotlib
 import numpy as np
 import pytest
 import xarray as xr
 
 import gfdt
 from gfdt.errors import InputError
-
-matplotlib.use("Agg", force=True)
 
 
 @pytest.fixture

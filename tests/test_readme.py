@@ -1,0 +1,26 @@
+"""The README's Python example runs as it stands, on a file the package did not make."""
+
+import re
+from pathlib import Path
+
+import matplotlib.pyplot
+import numpy as np
+import xarray as xr
+
+README = Path(__file__).parent.parent / "README.md"
+
+
+def test_the_python_example_runs(tmp_path, monkeypatch, capsys):
+    (code,) = re.findall(r"```python\n(.*?)```", README.read_text(), flags=re.DOTALL)
+    assert "max_minutes=1" in code
+    rng = np.random.default_rng(0)
+    x = np.zeros((2, 2000, 2))
+    for t in range(1, 2000):
+        x[:, t] = x[:, t - 1] @ np.array([[0.9, 0.0], [0.1, 0.8]]).T + rng.standard_normal((2, 2))
+    file = xr.Dataset({"anything": (("member", "time", "component"), x), "time": 0.1 * np.arange(2000)})
+    file.to_netcdf(tmp_path / "my_run.nc")
+    monkeypatch.chdir(tmp_path)
+    exec(compile(code.replace("max_minutes=1", "max_steps=3"), "README", "exec"), {})
+    assert "score check:" in capsys.readouterr().out
+    assert {"response.png", "my_score.safetensors"} <= {path.name for path in tmp_path.iterdir()}
+    matplotlib.pyplot.close("all")
