@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from gfdt.scores.base import Score
     from gfdt.scores.dsm import DSMScore
     from gfdt.scores.gaussian import GaussianScore
-    from gfdt.scores.storage import load_score
+    from gfdt.scores.loading import load_score
     from gfdt.trajectory import load_trajectory
 
 __all__ = [
@@ -71,7 +71,7 @@ _HOME = {
     "ScoreReport": "diagnostics.check",
     "check_score": "diagnostics.check",
     "compare": "diagnostics.compare",
-    "load_score": "scores.storage",
+    "load_score": "scores.loading",
     "load_trajectory": "trajectory",
     "plot_errors": "plotting.responses",
     "plot_responses": "plotting.responses",

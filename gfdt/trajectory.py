@@ -21,7 +21,7 @@ from gfdt.reading import first_line, open_dataset
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["Source", "load_trajectory", "state_dims", "time_step"]
+__all__ = ["Source", "homogeneous_dims", "load_trajectory", "state_dims", "time_step"]
 
 Source = xr.DataArray | xr.Dataset | str | Path | np.ndarray
 
@@ -92,6 +92,25 @@ def time_step(trajectory: xr.DataArray) -> float:
 def state_dims(trajectory: xr.DataArray) -> tuple[str, ...]:
     """Return the names of the state dims, in order (empty for a scalar series)."""
     return tuple(str(dim) for dim in trajectory.dims if dim not in ("member", "time"))
+
+
+def homogeneous_dims(homogeneous: bool | str | Sequence[str] | None, dims: tuple[str, ...]) -> tuple[str, ...]:
+    """Resolve the ``homogeneous`` argument against the state dims: all of them, or none.
+
+    Raises
+    ------
+    InputError
+        If it names other dims than the state's, or some of them only.
+    """
+    if homogeneous is None or homogeneous is False:
+        return ()
+    names = dims if homogeneous is True else ((homogeneous,) if isinstance(homogeneous, str) else tuple(homogeneous))
+    if set(names) != set(dims) or not dims:
+        raise InputError(
+            f"homogeneous={names} does not match the state dims {dims}: name all of them "
+            "(or None for a state that is not the same everywhere)."
+        )
+    return dims
 
 
 def _labelled(source: Source, var: str | None, dims: Sequence[str] | None) -> xr.DataArray:

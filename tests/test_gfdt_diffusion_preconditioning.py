@@ -5,9 +5,9 @@ import pytest
 import torch
 from reference.dsm_denoiser import circulant, denoise
 
+from gfdt.covariance import DenseCovariance, SpectralCovariance
 from gfdt.diffusion.networks import make_network, network_options
 from gfdt.diffusion.preconditioning import Denoiser, mean_over_modes
-from gfdt.scores.covariance import DenseCovariance, SpectralCovariance
 
 FLOAT32 = 1e-5  # a few hundred roundings of float32
 

@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 import torch
 
+from gfdt.covariance import DenseCovariance
 from gfdt.diffusion.networks import make_network, network_options
 from gfdt.diffusion.objectives import DenoisingObjective, squared_errors
 from gfdt.diffusion.preconditioning import Denoiser
 from gfdt.diffusion.selection import HeldOut, hold_out, train_and_select
 from gfdt.diffusion.training import StepRecord, average_weights, train
 from gfdt.errors import ReliabilityWarning
-from gfdt.scores.covariance import DenseCovariance
 
 STEPS = 12
 

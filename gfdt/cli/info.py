@@ -34,7 +34,7 @@ def _is_netcdf(file: Path) -> bool:
 
 
 def _score_text(file: Path) -> str:
-    from gfdt.scores.storage import load_score
+    from gfdt.scores.loading import load_score
 
     score = load_score(file)
     state = ", ".join(f"{dim} {size}" for dim, size in zip(score.state_dims_, score.state_shape_, strict=True))

@@ -32,7 +32,7 @@ def respond(
     from gfdt.output import check_output, write_dataset
     from gfdt.responses.estimate import response
     from gfdt.scores.gaussian import GaussianScore
-    from gfdt.scores.storage import load_score
+    from gfdt.scores.loading import load_score
     from gfdt.trajectory import load_trajectory
 
     if device not in ("auto", "cpu", "cuda"):

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from gfdt.covariance import SpectralCovariance
 from gfdt.responses.correction import UnitSums
 from gfdt.responses.prepare import prepare
 from gfdt.scores.base import Score
-from gfdt.scores.covariance import SpectralCovariance
 from gfdt.trajectory import Source
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ from gfdt.errors import ReliabilityWarning
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from gfdt.scores.covariance import DenseCovariance, SpectralCovariance
+    from gfdt.covariance import DenseCovariance, SpectralCovariance
 
 __all__ = ["choose_noise_level"]
 

@@ -29,7 +29,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from gfdt.scores.covariance import DenseCovariance, SpectralCovariance
+from gfdt.covariance import DenseCovariance, SpectralCovariance
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

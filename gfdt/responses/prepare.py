@@ -22,8 +22,7 @@ from gfdt.responses.observables import find_observable
 from gfdt.responses.units import MIN_MEMBERS, Unit, resampling_units
 from gfdt.scores.analytic import AnalyticScore
 from gfdt.scores.base import Score
-from gfdt.scores.gaussian import homogeneous_dims
-from gfdt.trajectory import Source, load_trajectory, state_dims, time_step
+from gfdt.trajectory import Source, homogeneous_dims, load_trajectory, state_dims, time_step
 
 if TYPE_CHECKING:
     import xarray as xr

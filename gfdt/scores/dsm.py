@@ -19,10 +19,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 
+from gfdt.covariance import DenseCovariance, SpectralCovariance, pack_covariance, unpack_covariance
 from gfdt.errors import CheckpointError, InputError
 from gfdt.scores.base import Score
-from gfdt.scores.covariance import DenseCovariance, SpectralCovariance
-from gfdt.scores.gaussian import homogeneous_dims, unpack_covariance
+from gfdt.trajectory import homogeneous_dims
 from gfdt.validation import integer, number, one_of
 
 if TYPE_CHECKING:
@@ -309,10 +309,7 @@ class DSMScore(Score):
                 f"a score with the network {type(self.network).__name__} cannot be saved, its code would have to be "
                 "saved too: keep the module and its state_dict, or use a network named by a string."
             )
-        covariance = self.covariance_
-        arrays = {"mean": np.atleast_1d(np.asarray(covariance.mean)), "eigenvalues": covariance.eigenvalues}
-        if isinstance(covariance, DenseCovariance):
-            arrays["eigenvectors"] = covariance.eigenvectors
+        arrays = pack_covariance(self.covariance_)
         if self._denoiser is not None:
             weights = self._denoiser.network.state_dict()
             arrays |= {f"network.{name}": value.cpu().numpy() for name, value in weights.items()}

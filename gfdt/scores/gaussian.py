@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 
-from gfdt.errors import CheckpointError, InputError
+from gfdt.covariance import DenseCovariance, SpectralCovariance, pack_covariance, unpack_covariance
 from gfdt.scores.base import Score
-from gfdt.scores.covariance import DenseCovariance, SpectralCovariance
+from gfdt.trajectory import homogeneous_dims
 from gfdt.validation import number
 
 if TYPE_CHECKING:
     import xarray as xr
     from numpy.typing import NDArray
 
-__all__ = ["GaussianScore", "homogeneous_dims"]
+__all__ = ["GaussianScore"]
 
 _BATCH = 4096
 
@@ -80,11 +80,7 @@ class GaussianScore(Score):
 
     def _pack(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
         config = {"shrinkage": float(self.shrinkage)}
-        covariance = self.covariance_
-        arrays = {"mean": np.atleast_1d(np.asarray(covariance.mean)), "eigenvalues": covariance.eigenvalues}
-        if isinstance(covariance, DenseCovariance):
-            arrays["eigenvectors"] = covariance.eigenvectors
-        return config, arrays
+        return config, pack_covariance(self.covariance_)
 
     @classmethod
     def _unpack(cls, config: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Self:
@@ -96,49 +92,3 @@ class GaussianScore(Score):
         score = cls(homogeneous, shrinkage=shrinkage)
         score.covariance_ = covariance
         return score
-
-
-def unpack_covariance(arrays: dict[str, NDArray[Any]], shape: tuple[int, ...]) -> DenseCovariance | SpectralCovariance:
-    """Rebuild a covariance from saved arrays, refusing any that do not belong to a state of this shape."""
-    size = int(np.prod(shape))
-    dense = "eigenvectors" in arrays
-    half = (*shape[:-1], shape[-1] // 2 + 1) if shape else ()
-    expected = {"mean": (size,), "eigenvalues": (size,), "eigenvectors": (size, size)}
-    if not dense:
-        expected = {"mean": (1,), "eigenvalues": half}
-    for name, wanted in expected.items():
-        if name not in arrays or arrays[name].shape != wanted:
-            found = arrays[name].shape if name in arrays else "nothing"
-            raise CheckpointError(
-                f"the score file holds {found} for {name!r}, expected shape {wanted} for a state of shape {shape}: "
-                "it was altered or cut; fit the score anew."
-            )
-    if not arrays["eigenvalues"].min() > 0:
-        raise CheckpointError(
-            "the score file holds a covariance that is not positive: it was altered; fit the score anew."
-        )
-    eigenvalues = arrays["eigenvalues"].astype(np.float64)
-    if dense:
-        return DenseCovariance(
-            arrays["mean"].astype(np.float64), eigenvalues, arrays["eigenvectors"].astype(np.float64)
-        )
-    return SpectralCovariance(float(arrays["mean"][0]), eigenvalues, shape)
-
-
-def homogeneous_dims(homogeneous: bool | str | Sequence[str] | None, dims: tuple[str, ...]) -> tuple[str, ...]:
-    """Resolve the ``homogeneous`` argument against the state dims: all of them, or none.
-
-    Raises
-    ------
-    InputError
-        If it names other dims than the state's, or some of them only.
-    """
-    if homogeneous is None or homogeneous is False:
-        return ()
-    names = dims if homogeneous is True else ((homogeneous,) if isinstance(homogeneous, str) else tuple(homogeneous))
-    if set(names) != set(dims) or not dims:
-        raise InputError(
-            f"homogeneous={names} does not match the state dims {dims}: name all of them "
-            "(or None for a state that is not the same everywhere)."
-        )
-    return dims

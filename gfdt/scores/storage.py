@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gfdt._version import __version__
-from gfdt.errors import CheckpointError, InputError, MissingFileError
+from gfdt.errors import CheckpointError, MissingFileError
 from gfdt.output import atomic_path
 
 if TYPE_CHECKING:
@@ -24,13 +24,13 @@ if TYPE_CHECKING:
 
     from gfdt.scores.base import Score
 
-__all__ = ["load_score", "save_score"]
+__all__ = ["KINDS", "read_score_file", "save_score"]
 
 FORMAT = "gfdt-score"
 FORMAT_VERSION = "1"
 MAX_FILE_BYTES = 8 * 2**30
 MAX_STATE_SIZE = 2**26
-_KINDS = ("GaussianScore", "DSMScore")
+KINDS = ("GaussianScore", "DSMScore")
 
 
 def save_score(score: Score, path: str | Path, *, overwrite: bool = False) -> Path:
@@ -60,26 +60,8 @@ def save_score(score: Score, path: str | Path, *, overwrite: bool = False) -> Pa
     return Path(path)
 
 
-def load_score(path: str | Path) -> Score:
-    """Read a score written by ``score.save(path)``.
-
-    Parameters
-    ----------
-    path : path
-        The safetensors file.
-
-    Returns
-    -------
-    Score
-        The fitted estimator: the same call gives the same numbers.
-
-    Raises
-    ------
-    MissingFileError
-        If there is no such file.
-    CheckpointError
-        If it is not a gfdt score, is damaged, or was altered.
-    """
+def read_score_file(path: str | Path) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+    """Return the checked description and arrays of a score file; raises as :func:`gfdt.load_score`."""
     path = Path(path)
     if not path.is_file():
         raise MissingFileError(f"there is no score file {path}: check the path, or write one with score.save(path).")
@@ -94,18 +76,7 @@ def load_score(path: str | Path) -> Score:
     for name, value in arrays.items():
         if not np.isfinite(value).all():
             raise CheckpointError(f"{path} holds NaN or inf in {name!r}: the score is useless; fit it anew.")
-    try:
-        score = _score_class(config["class"])._unpack(config, arrays)
-    except CheckpointError as error:
-        raise CheckpointError(f"{path}: {error}") from error
-    except (InputError, KeyError, TypeError, ValueError, AttributeError) as error:
-        raise CheckpointError(
-            f"{path} does not describe a usable score ({error}): it was altered; fit it anew."
-        ) from error
-    score.state_dims_ = tuple(config["state_dims"])
-    score.state_shape_ = tuple(config["state_shape"])
-    score.noise_level_ = config["noise_level"]
-    return score
+    return config, arrays
 
 
 def _read(path: Path) -> tuple[dict[str, str], dict[str, NDArray[Any]]]:
@@ -133,7 +104,7 @@ def _checked_config(path: Path, header: dict[str, str]) -> dict[str, Any]:
         config = json.loads(header["config"])
         dims, shape, noise = config["state_dims"], config["state_shape"], config["noise_level"]
         valid = (
-            config["class"] in _KINDS
+            config["class"] in KINDS
             and isinstance(dims, list)
             and isinstance(shape, list)
             and len(dims) == len(shape) == len(set(dims))
@@ -150,16 +121,6 @@ def _checked_config(path: Path, header: dict[str, str]) -> dict[str, Any]:
         raise CheckpointError(f"{path} has no valid description of its score: it was altered; fit it anew.")
     config["noise_level"] = float(noise)
     return config
-
-
-def _score_class(name: str) -> type[Score]:
-    if name == "GaussianScore":
-        from gfdt.scores.gaussian import GaussianScore
-
-        return GaussianScore
-    from gfdt.scores.dsm import DSMScore
-
-    return DSMScore
 
 
 def _digest(config: str, arrays: dict[str, NDArray[Any]]) -> str:

@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 import scipy.fft
 
-from gfdt.errors import InputError
+from gfdt.errors import CheckpointError, InputError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["DenseCovariance", "SpectralCovariance"]
+__all__ = ["DenseCovariance", "SpectralCovariance", "pack_covariance", "unpack_covariance"]
 
 _RELATIVE_FLOOR = 1e-12  # eigenvalues below this times the largest are rounding, in float64
 _BATCH = 4096  # states transformed at once: bounds memory to a few times this many states
@@ -118,3 +118,38 @@ class SpectralCovariance:
         spectrum = scipy.fft.rfftn(x, axes=axes)
         spectrum *= f(self.eigenvalues)
         return scipy.fft.irfftn(spectrum, s=self.shape, axes=axes, overwrite_x=True)
+
+
+def pack_covariance(covariance: DenseCovariance | SpectralCovariance) -> dict[str, NDArray[Any]]:
+    """Return the arrays a score file keeps of a covariance."""
+    arrays = {"mean": np.atleast_1d(np.asarray(covariance.mean)), "eigenvalues": covariance.eigenvalues}
+    if isinstance(covariance, DenseCovariance):
+        arrays["eigenvectors"] = covariance.eigenvectors
+    return arrays
+
+
+def unpack_covariance(arrays: dict[str, NDArray[Any]], shape: tuple[int, ...]) -> DenseCovariance | SpectralCovariance:
+    """Rebuild a covariance from saved arrays, refusing any that do not belong to a state of this shape."""
+    size = int(np.prod(shape))
+    dense = "eigenvectors" in arrays
+    half = (*shape[:-1], shape[-1] // 2 + 1) if shape else ()
+    expected = {"mean": (size,), "eigenvalues": (size,), "eigenvectors": (size, size)}
+    if not dense:
+        expected = {"mean": (1,), "eigenvalues": half}
+    for name, wanted in expected.items():
+        if name not in arrays or arrays[name].shape != wanted:
+            found = arrays[name].shape if name in arrays else "nothing"
+            raise CheckpointError(
+                f"the score file holds {found} for {name!r}, expected shape {wanted} for a state of shape {shape}: "
+                "it was altered or cut; fit the score anew."
+            )
+    if not arrays["eigenvalues"].min() > 0:
+        raise CheckpointError(
+            "the score file holds a covariance that is not positive: it was altered; fit the score anew."
+        )
+    eigenvalues = arrays["eigenvalues"].astype(np.float64)
+    if dense:
+        return DenseCovariance(
+            arrays["mean"].astype(np.float64), eigenvalues, arrays["eigenvectors"].astype(np.float64)
+        )
+    return SpectralCovariance(float(arrays["mean"][0]), eigenvalues, shape)
