@@ -7,6 +7,7 @@ dt, and the remaining dims are the state x in R^d (``component`` for vectors, ``
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,7 +22,7 @@ from gfdt.reading import first_line, open_dataset
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["Source", "homogeneous_dims", "load_trajectory", "state_dims", "time_step"]
+__all__ = ["Source", "fingerprint", "homogeneous_dims", "load_trajectory", "state_dims", "time_step"]
 
 Source = xr.DataArray | xr.Dataset | str | Path | np.ndarray
 
@@ -92,6 +93,15 @@ def time_step(trajectory: xr.DataArray) -> float:
 def state_dims(trajectory: xr.DataArray) -> tuple[str, ...]:
     """Return the names of the state dims, in order (empty for a scalar series)."""
     return tuple(str(dim) for dim in trajectory.dims if dim not in ("member", "time"))
+
+
+def fingerprint(trajectory: xr.DataArray) -> str:
+    """Return a digest of a validated trajectory's values: equal for the same record, whatever the order of its dims."""
+    values = trajectory.transpose("member", "time", *sorted(state_dims(trajectory))).values
+    digest = hashlib.blake2b(repr(values.shape).encode(), digest_size=16)
+    for member in values:
+        digest.update(np.ascontiguousarray(member, dtype=np.float64).data)
+    return digest.hexdigest()
 
 
 def homogeneous_dims(homogeneous: bool | str | Sequence[str] | None, dims: tuple[str, ...]) -> tuple[str, ...]:

@@ -1,5 +1,6 @@
 """The response estimate: kernels against slow twins, exact identities, then statistics on an exact linear system."""
 
+import warnings
 from itertools import pairwise
 
 import numpy as np
@@ -12,7 +13,7 @@ from gfdt import response
 from gfdt.errors import InputError, NotFittedError, ReliabilityWarning
 from gfdt.responses.correction import UnitSums, find_correction
 from gfdt.responses.correlation import outer_sums, pair_counts, spectral_sums
-from gfdt.responses.units import Unit, integrated_autocorrelation_time, resampling_units
+from gfdt.responses.units import Unit, coherence_time, resampling_units
 
 DIMS = ("member", "time", "component")
 INVERSE = np.linalg.inv(linear_sde.stationary_covariance())
@@ -135,7 +136,7 @@ def test_dims_follow_the_trajectory_and_the_order_of_its_axes_does_not_matter():
     one = response(x, score, max_lag=2.0)
     two = response(x.transpose("x", "member", "y", "time"), score, max_lag=2.0)
     xr.testing.assert_allclose(one["response"], two["response"].transpose(*one["response"].dims))
-    scalar = response(linear().isel(component=0), gfdt.AnalyticScore(lambda u: -u), max_lag=1.0)
+    scalar = response(linear().isel(component=0), gfdt.AnalyticScore(lambda u: -u / 6.5), max_lag=1.0)
     assert scalar["response"].dims == ("lag",)
 
 
@@ -214,7 +215,7 @@ def test_control_variate_removes_the_noise_of_a_slow_mode():
 
 def test_noisy_modes_are_not_divided_by_their_noise():
     rng = np.random.default_rng(1)
-    noisy = UnitSums(0.05 + 2.0 * rng.standard_normal((30, 1)), np.ones((30, 1)))
+    noisy = UnitSums(0.9 + 2.0 * rng.standard_normal((30, 1)), np.ones((30, 1)))
     raw = UnitSums(noisy.sums[:, None, :] * np.ones((1, 4, 1)), np.ones((30, 4, 1)))
     found = find_correction(
         "auto", raw, noisy, parametric=np.array([0.9]), scale=np.ones(1), dense=False, state_like=True
@@ -231,7 +232,7 @@ def test_autocorrelation_time_of_ar1():
         x[:, t] = 0.9 * x[:, t - 1] + rng.standard_normal(4)
     tau = 9.5
     error = tau * np.sqrt(22 * tau / 80000)
-    assert integrated_autocorrelation_time(x - x.mean()) == pytest.approx(tau, abs=3 * error)
+    assert coherence_time(x - x.mean()) == pytest.approx(tau, abs=3 * error)
 
 
 def test_units_are_members_when_many_and_blocks_when_few():
@@ -247,6 +248,62 @@ def test_units_are_members_when_many_and_blocks_when_few():
         assert all(a[1] == b[0] for a, b in pairwise(mine))
     with pytest.warns(ReliabilityWarning, match="bands are rough"):
         resampling_units(np.cumsum(rng.standard_normal((1, 100, 1)), axis=1))
+
+
+@pytest.mark.parametrize("factor", [1.0, 1.5, 5.0])
+def test_a_score_of_wrong_amplitude_is_corrected_as_bias_not_as_noise(factor):
+    """M = factor is known well: "auto" must divide by it like "stein", and say so where it is gross."""
+    x = linear(24, 2000, seed=2)
+    score = gfdt.AnalyticScore(lambda u: -factor * u @ INVERSE)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        auto = response(x, score, max_lag=4.0)
+    assert [item.category for item in caught] == ([ReliabilityWarning] if factor > 1.4 else [])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        stein = response(x, score, max_lag=4.0, correction="stein")
+    difference = float(np.sqrt(((auto["response"] - stein["response"]) ** 2).mean()))
+    assert difference < float(auto["stderr"].mean())
+
+
+def test_blocks_are_longer_than_the_coherence_of_an_oscillation():
+    """sum rho cancels for an oscillation; blocks cut by it gave 50 % coverage of a 95 % band (here: one member)."""
+    drift = np.array([[-0.02, 1.0], [-1.0, -0.02]])
+    noise = 0.04 * np.eye(2)
+    lags = 5.0 * np.arange(1, 9)
+    exact = linear_sde.exact_response(lags, drift)
+    inverse = np.linalg.inv(linear_sde.stationary_covariance(drift, noise))
+    coverage = []
+    for seed in range(12):
+        x = linear_sde.sample(2, 8000, 0.5, seed, drift, noise)
+        got = response(x, gfdt.AnalyticScore(lambda u: -u @ inverse), max_lag=40.0, lag_stride=10, dims=DIMS, dt=0.5)
+        got = got.isel(lag=slice(1, None))
+        coverage.append(float(((got.lower <= exact) & (exact <= got.upper)).mean()))
+    spread = np.std(coverage) / np.sqrt(len(coverage))
+    assert 0.95 - 0.02 - 3 * spread < np.mean(coverage) < 0.95 + 0.02 + 3 * spread
+    assert np.mean(coverage) > 0.8
+
+
+def test_errors_are_those_of_a_known_score_when_it_was_fitted_elsewhere():
+    """-<x s^T> is tied to the record only if the score was fitted on it; elsewhere R(0) fluctuates and says so."""
+    here, there = linear(24, 200, seed=1), linear(24, 200, seed=2)
+    score = gfdt.DSMScore(max_steps=1, sigma=0.05, progress=False).fit(here)
+    options = {"max_lag": 1.0, "correction": "none"}
+    assert float(response(here, score, **options)["stderr"].sel(lag=0).mean()) < 0.01
+    assert float(response(there, score, **options)["stderr"].sel(lag=0).mean()) > 0.02
+
+
+def test_a_score_function_that_works_in_place_does_no_harm():
+    x = linear(24, 100)
+    before = x.values.copy()
+
+    def in_place(u):
+        u @= -INVERSE
+        return u
+
+    got = response(x, in_place, max_lag=1.0)
+    np.testing.assert_array_equal(x.values, before)
+    np.testing.assert_allclose(got["response"], response(x, EXACT_SCORE, max_lag=1.0)["response"])
 
 
 # --- bad input -------------------------------------------------------------------------------------------------------
@@ -268,6 +325,9 @@ def test_units_are_members_when_many_and_blocks_when_few():
         ({"homogeneous": ("y", "x")}, "does not match the state dims"),
         ({"score": 3.0}, "score is a float"),
         ({"score": gfdt.GaussianScore()}, "not fitted"),
+        ({"score": gfdt.GaussianScore}, "score is the class GaussianScore"),
+        ({"score": lambda x: 0 * x}, "singular"),
+        ({"score": lambda x: x * 1j}, "complex128 values"),
         ({"score": gfdt.AnalyticScore(lambda x: x * np.nan)}, "returned NaN or inf for member 0"),
         ({"score": gfdt.GaussianScore().fit(field())}, "the score belongs to states.*'y': 4"),
     ],

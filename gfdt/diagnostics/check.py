@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gfdt.covariance import SpectralCovariance
-from gfdt.responses.correction import UnitSums
+from gfdt.responses.correction import UnitSums, find_departure, significance_threshold
 from gfdt.responses.prepare import prepare
 from gfdt.scores.base import Score
 from gfdt.trajectory import Source
@@ -29,7 +29,6 @@ _GREEN, _RED = (
     0.05,
     0.20,
 )  # rms departure from I, beyond sampling noise: "a few per cent" and "the score is wrong"
-_SIGNIFICANT = 4.0  # standard errors; below it a departure is sampling noise
 
 
 @dataclass(frozen=True)
@@ -117,43 +116,45 @@ def check_score(
     ready = prepare(
         trajectory, score, max_lag=0.0, homogeneous=homogeneous, var=var, dims=dims, dt=dt, progress=progress
     )
-    stein = ready.stein
-    parametric = ready.layout.parametric(ready.covariance, ready.score.noise_level_)
-    dense = ready.layout.dense
-    scale = ready.layout.scale(ready.covariance)
-    inverse = np.linalg.inv(parametric) if dense else 1 / parametric
-    measured = (stein.mean() @ inverse if dense else stein.mean() * inverse) * scale
-    influence = (stein.influence() @ inverse if dense else stein.influence() * inverse) * scale
-    n_units = influence.shape[0]
-    stderr = np.sqrt((np.abs(influence) ** 2).sum(axis=0) * n_units / max(n_units - 1, 1))
-    identity = np.eye(measured.shape[0]) if dense else np.ones(measured.shape)
-    departure = np.abs(measured - identity)
-    floor = 1e-9  # an in-sample Gaussian fit satisfies the identity to rounding
-    excess = float(np.sqrt(max(np.mean(departure**2 - stderr**2), 0.0)))
-    worst = float((departure / np.maximum(stderr, floor)).max())
-    mean_z = _mean_score_z(ready.conjugate_units)
+    departure = find_departure(
+        ready.stein,
+        parametric=ready.layout.parametric(ready.covariance, ready.score.noise_level_),
+        scale=ready.layout.scale(ready.covariance),
+        dense=ready.layout.dense,
+    )
+    mean_z, mean_threshold = _mean_score_z(ready.conjugate_units)
     reasons, verdict = [], "green"
-    if excess > _GREEN and worst > _SIGNIFICANT:
-        verdict = "red" if excess > _RED else "amber"
-        where = np.unravel_index(int((departure / np.maximum(stderr, floor)).argmax()), departure.shape)
+    if departure.excess > _GREEN and departure.significant:
+        verdict = "red" if departure.excess > _RED else "amber"
+        where = departure.worst
         reasons.append(
-            f"the Stein identity fails by {100 * excess:.0f} % rms (worst at index {tuple(int(i) for i in where)}: "
-            f"{np.real(measured[where]):.3g} +- {stderr[where]:.2g} instead of {identity[where]:.0f}): train longer, "
-            "with more data, or check that score and trajectory belong to the same system."
+            f"the Stein identity fails by {100 * departure.excess:.0f} % rms (worst at index {where}: "
+            f"{np.real(departure.measured[where]):.3g} +- {departure.stderr[where]:.2g} instead of "
+            f"{departure.identity[where]:.0f}): gfdt.response divides much of it out, but train longer or with more "
+            "data, or check that score and trajectory belong to the same system."
         )
-    if mean_z > _SIGNIFICANT + 1:
+    if mean_z > mean_threshold:
         verdict = "red" if verdict == "red" else "amber"
         reasons.append(
             f"the mean score is {mean_z:.1f} standard errors from zero: the trajectory is not stationary, or its "
             "density is not the one the score was fitted on."
         )
     return ScoreReport(
-        verdict, tuple(reasons), measured, stderr, excess, worst, mean_z, float(ready.score.noise_level_)
+        verdict=verdict,
+        reasons=tuple(reasons),
+        stein=departure.measured,
+        stein_stderr=departure.stderr,
+        stein_excess=departure.excess,
+        worst_z=departure.worst_z,
+        mean_score_z=mean_z,
+        noise_level=float(ready.score.noise_level_),
     )
 
 
-def _mean_score_z(units: UnitSums) -> float:
+def _mean_score_z(units: UnitSums) -> tuple[float, float]:
+    """Largest |<s_j>| in standard errors, and what chance alone would hardly exceed."""
     influence = units.influence()
     n_units = influence.shape[0]
     stderr = np.sqrt((influence**2).sum(axis=0) * n_units / max(n_units - 1, 1))
-    return float(np.max(np.abs(units.mean()) / np.maximum(stderr, 1e-300)))
+    z = np.abs(units.mean()) / np.maximum(stderr, 1e-300)
+    return float(z.max()), significance_threshold(z.size, n_units)

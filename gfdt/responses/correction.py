@@ -9,11 +9,12 @@ from I, and each has its own cure (algorithms 6):
 
 "stein" is the first alone. "auto" divides by M where M is known well and by P where it is not,
 
-    M~ = w M + (1 - w) P,      w = tau^2 / (tau^2 + SE[M]^2),  tau = 0.05,
+    M~ = w M + (1 - w) P,      w = tau^2 / (tau^2 + SE[M]^2),      tau^2 = max(0.05^2, |M - P|^2 - 9 SE[M]^2)
 
-(the posterior mean of a prior that trusts P to 5 %), and gives the remaining M M~^-1 - I, which is mostly noise, to
-the second. The same formulas hold per wavenumber of a homogeneous field ("diagonal": arrays (..., k), products are
-elementwise) and for matrices ("dense": arrays (..., i, j)).
+(the posterior mean of a prior that trusts P to 5 %, or as far as M is seen to depart from it beyond three standard
+errors), and gives the remaining M M~^-1 - I, which is mostly noise, to the second. The same formulas hold per
+wavenumber of a homogeneous field ("diagonal": arrays (..., k), products are elementwise) and for matrices ("dense":
+arrays (..., i, j)).
 """
 
 from __future__ import annotations
@@ -22,11 +23,22 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from scipy import stats
+
+from gfdt.errors import InputError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["MODES", "Correction", "UnitSums", "find_correction"]
+__all__ = [
+    "MODES",
+    "Correction",
+    "Departure",
+    "UnitSums",
+    "find_correction",
+    "find_departure",
+    "significance_threshold",
+]
 
 MODES = ("auto", "stein", "none")
 _PRIOR_SPREAD = 0.05  # "a few per cent": how far the Gaussian factor P is trusted
@@ -60,6 +72,76 @@ class UnitSums:
 
 
 @dataclass(frozen=True)
+class Departure:
+    """How far the Stein identity fails, the known factor P divided out.
+
+    Attributes
+    ----------
+    measured : M P^-1, made dimensionless
+    stderr : its standard error
+    identity : what it should be
+    excess : rms of |M P^-1 - I|, the squared standard errors subtracted
+    significant : whether any entry is beyond its errors (Student t, 0.1 % over all entries together)
+    worst : index of the entry that is the most standard errors off
+    worst_z : by how many
+    """
+
+    measured: NDArray[Any]
+    stderr: NDArray[np.float64]
+    identity: NDArray[np.float64]
+    excess: float
+    significant: bool
+    worst: tuple[int, ...]
+    worst_z: float
+
+
+def find_departure(
+    stein: UnitSums, *, parametric: NDArray[Any], scale: NDArray[np.float64] | float, dense: bool
+) -> Departure:
+    """Compare M with P; the arguments are those of :func:`find_correction`."""
+    inverse = _inverse(parametric) if dense else 1 / parametric
+    measured = (stein.mean() @ inverse if dense else stein.mean() * inverse) * scale
+    influence = (stein.influence() @ inverse if dense else stein.influence() * inverse) * scale
+    stderr = _standard_error(influence)
+    identity = np.eye(measured.shape[0]) if dense else np.ones(measured.shape)
+    departure = np.abs(measured - identity)
+    # An in-sample Gaussian fit satisfies the identity to rounding, which is not a departure.
+    z = departure / np.maximum(stderr, 1e-9)
+    return Departure(
+        measured=measured,
+        stderr=stderr,
+        identity=identity,
+        excess=float(np.sqrt(max(np.mean(departure**2 - stderr**2), 0.0))),
+        significant=bool(z.max() > significance_threshold(z.size, influence.shape[0])),
+        worst=tuple(int(i) for i in np.unravel_index(int(z.argmax()), z.shape)),
+        worst_z=float(z.max()),
+    )
+
+
+def significance_threshold(n_entries: int, n_units: int) -> float:
+    """Return the |t| that the largest of ``n_entries`` exceeds by chance with probability 0.1 % (Bonferroni)."""
+    return float(stats.t.ppf(1 - 0.0005 / n_entries, max(n_units - 1, 1)))
+
+
+def _standard_error(influence: NDArray[Any]) -> NDArray[np.float64]:
+    n_units = influence.shape[0]
+    return np.sqrt((np.abs(influence) ** 2).sum(axis=0) * n_units / max(n_units - 1, 1))
+
+
+def _inverse(matrix: NDArray[Any]) -> NDArray[Any]:
+    try:
+        return np.linalg.inv(matrix)
+    except np.linalg.LinAlgError as error:
+        raise InputError(_SINGULAR) from error
+
+
+_SINGULAR = (
+    "the measured R(0) = -<x s^T> is singular, so it cannot be divided out: the score is zero or constant along some "
+    "direction; check its formula, fit it again, or pass correction='none'."
+)
+
+
+@dataclass(frozen=True)
 class Correction:
     """How to correct R(t), and how the correction's own noise enters the error.
 
@@ -82,7 +164,9 @@ class Correction:
         if self.divisor is None:
             return values
         if self.dense:
-            return values @ np.linalg.inv(self.divisor)
+            return values @ _inverse(self.divisor)
+        if not np.abs(self.divisor).min() > 0:
+            raise InputError(_SINGULAR)
         return values / self.divisor
 
     def times(self, left: NDArray[Any], right: NDArray[Any]) -> NDArray[Any]:
@@ -153,8 +237,11 @@ def find_correction(
     if mode == "stein":
         return Correction(dense, measured, None, None, identity)
     n_units = stein.sums.shape[0]
-    variance = (np.abs(stein.influence()) ** 2).sum(axis=0) * n_units / max(n_units - 1, 1)
-    weight = _PRIOR_SPREAD**2 / (_PRIOR_SPREAD**2 + variance * scale**2)
+    variance = _standard_error(stein.influence()) ** 2
+    variance = variance * scale**2
+    evidence = np.abs((measured - parametric) * scale) ** 2 - 9 * variance
+    prior = np.maximum(_PRIOR_SPREAD**2, evidence)
+    weight = prior / (prior + variance)
     divisor = weight * measured + (1 - weight) * parametric
     plain = Correction(dense, divisor, None, weight, identity)
     if n_units < _MIN_UNITS or not state_like:

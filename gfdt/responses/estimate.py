@@ -15,6 +15,7 @@ estimate +- t_{n-1} stderr.
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -24,10 +25,9 @@ import xarray as xr
 from scipy import stats
 
 from gfdt._version import __version__
-from gfdt.errors import InputError
-from gfdt.responses.correction import MODES, Correction, find_correction
+from gfdt.errors import InputError, ReliabilityWarning
+from gfdt.responses.correction import MODES, Correction, find_correction, find_departure
 from gfdt.responses.prepare import Prepared, prepare
-from gfdt.scores.analytic import AnalyticScore
 from gfdt.scores.base import Score
 from gfdt.scores.gaussian import GaussianScore
 from gfdt.trajectory import Source, time_step
@@ -37,7 +37,8 @@ if TYPE_CHECKING:
 
 __all__ = ["response"]
 
-_ROUNDING = 1e-12  # a band narrower than this part of the largest response is rounding, not knowledge
+_BAD_SCORE = 0.20  # rms departure from the Stein identity beyond sampling noise, as in check_score's red
+_ROUNDING = 1e-9  # a band narrower than this part of the largest response is rounding, not knowledge
 
 
 def response(
@@ -101,7 +102,8 @@ def response(
     Warns
     -----
     ReliabilityWarning
-        Too few independent units for a band; lags beyond half the record.
+        Too few independent units for a band; lags beyond half the record; a score that misses the Stein identity by
+        more than 20 %.
 
     References
     ----------
@@ -143,6 +145,7 @@ def response(
         state_like=ready.observable == "mean",
     )
     estimate = found.apply(ready.raw.mean(), ready.stein.mean())
+    _warn_of_a_bad_score(ready)
     data = {"response": layout.to_physical(estimate)}
     if confidence is not None:
         stderr = _standard_error(ready, found, estimate)
@@ -180,14 +183,30 @@ def _mode(correction: str, score: Score) -> str:
     return correction
 
 
+def _warn_of_a_bad_score(ready: Prepared) -> None:
+    departure = find_departure(
+        ready.stein,
+        parametric=ready.layout.parametric(ready.covariance, ready.score.noise_level_),
+        scale=ready.layout.scale(ready.covariance),
+        dense=ready.layout.dense,
+    )
+    if departure.excess > _BAD_SCORE and departure.significant:
+        warnings.warn(
+            f"the score misses the Stein identity -<x s^T> = I by {100 * departure.excess:.0f} % rms: the response "
+            "made with it is not reliable, whatever its band; see gfdt.check_score, train longer, or check that score "
+            "and trajectory belong to the same system.",
+            ReliabilityWarning,
+            stacklevel=3,
+        )
+
+
 def _standard_error(ready: Prepared, found: Correction, estimate: NDArray[Any]) -> NDArray[np.float64]:
     raw = ready.raw
-    fitted = not isinstance(ready.score, AnalyticScore)
     total, count = raw.mean(), raw.counts.sum(axis=0)
     variance: Any = 0.0
     for sums, counts, d_stein in zip(raw.sums, raw.counts, ready.stein.influence(), strict=True):
         d_raw = (sums - counts * total) / count
-        error = found.influence(d_raw, d_stein, estimate, fitted=fitted)
+        error = found.influence(d_raw, d_stein, estimate, fitted=ready.fitted_here)
         variance = variance + ready.layout.to_physical(error) ** 2
     n_units = raw.sums.shape[0]
     return np.sqrt(variance * n_units / max(n_units - 1, 1))

@@ -1,8 +1,9 @@
 """What is observed: pointwise functions A(x) of the state, by name.
 
 x' = x - m is the centred state. "mean" answers how <x> moves, "second_moment" how <x^2> moves, "variance" how
-<x'^2> moves, and so on; the central moments are about the unperturbed mean m, which to first order in the
-perturbation is the change of the central moment itself.
+<x'^2> moves, "moment3" and "moment4" how <x'^3> and <x'^4> move. m stays the unperturbed mean: for the variance that
+makes no difference to first order, but the third *central* moment moves by <x'^3> - 3 <x'^2> dm, the fourth by
+<x'^4> - 4 <x'^3> dm, with dm the response of the mean.
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ from gfdt.responses.observables import find_observable
 from gfdt.responses.units import MIN_MEMBERS, Unit, resampling_units
 from gfdt.scores.analytic import AnalyticScore
 from gfdt.scores.base import Score
-from gfdt.trajectory import Source, homogeneous_dims, load_trajectory, state_dims, time_step
+from gfdt.trajectory import Source, fingerprint, homogeneous_dims, load_trajectory, state_dims, time_step
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Prepared", "prepare"]
 
-_MAX_BYTES = 4 * 2**30  # of per-unit sums held at once
+_MAX_BYTES = 2 * 2**30  # of per-unit sums; at the peak three times as much is in use
 
 
 @dataclass(frozen=True)
@@ -48,6 +48,7 @@ class Prepared:
     stein : UnitSums of M, (unit, ...)
     conjugate_units : UnitSums of B itself, (unit, d)
     covariance : C, in the layout's basis
+    fitted_here : whether the score was fitted on this very record, which ties its errors to the record's
     unit_text : how the units were chosen
     """
 
@@ -60,6 +61,7 @@ class Prepared:
     stein: UnitSums
     conjugate_units: UnitSums
     covariance: NDArray[Any]
+    fitted_here: bool
     unit_text: str
 
 
@@ -84,6 +86,7 @@ def prepare(
     lags = _lags(array, max_lag, lag_stride)
     names = state_dims(array)
     shape = tuple(array.sizes[dim] for dim in names)
+    _refuse_name_clashes(names)
     periodic = homogeneous_dims(homogeneous, names)
     layout = Homogeneous(names, shape) if periodic else FullMatrix(names, shape)
 
@@ -104,19 +107,41 @@ def prepare(
     raw, stein, covariance = _accumulate(layout, x, conjugate, mean, function, units, lags, name == "mean")
     totals = np.stack([conjugate[u.member, u.start : u.stop].sum(axis=0, dtype=np.float64).ravel() for u in units])
     counts = np.array([[u.stop - u.start] for u in units], dtype=np.float64)
-    return Prepared(array, score, name, layout, lags, raw, stein, UnitSums(totals, counts), covariance, unit_text)
+    return Prepared(
+        trajectory=array,
+        score=score,
+        observable=name,
+        layout=layout,
+        lags=lags,
+        raw=raw,
+        stein=stein,
+        conjugate_units=UnitSums(totals, counts),
+        covariance=covariance,
+        fitted_here=score.fingerprint_ is not None and score.fingerprint_ == fingerprint(array),
+        unit_text=unit_text,
+    )
 
 
 def _usable_score(score: Any) -> Score:
     if isinstance(score, Score):
         score._require_fit()
         return score
-    if callable(score):
+    if callable(score) and not isinstance(score, type):
         return AnalyticScore(score)
+    found = f"the class {score.__name__}" if isinstance(score, type) else f"a {type(score).__name__}"
     raise InputError(
-        f"score is a {type(score).__name__}, expected a fitted score or a function s(x): e.g. "
-        "gfdt.GaussianScore().fit(trajectory)."
+        f"score is {found}, expected a fitted score or a function s(x): e.g. gfdt.GaussianScore().fit(trajectory)."
     )
+
+
+def _refuse_name_clashes(names: tuple[str, ...]) -> None:
+    reserved = {"lag", "response", "stderr", "lower", "upper"} | {f"{name}_src" for name in names}
+    clash = sorted(reserved & {*names, *(f"d{name}" for name in names)})
+    if clash:
+        raise InputError(
+            f"the state dim {clash[0]!r} clashes with a name of the result: rename it, e.g. "
+            f"da.rename({clash[0]}='site')."
+        )
 
 
 def _aligned(array: xr.DataArray, score: Score) -> xr.DataArray:
@@ -165,6 +190,8 @@ def _conjugate_variable(score: Score, x: NDArray[Any], progress: bool | None) ->
     disable = None if progress is None else not progress
     for member in tqdm(range(x.shape[0]), desc=f"score ({score.label})", unit="member", disable=disable, leave=False):
         value = np.asarray(score(x[member]))
+        if not (np.issubdtype(value.dtype, np.floating) or np.issubdtype(value.dtype, np.integer)):
+            raise InputError(f"the score returned {value.dtype} values: it must return real numbers, grad log rho(x).")
         if not np.isfinite(value).all():
             raise InputError(f"the score returned NaN or inf for member {member}: check its formula, or fit it again.")
         np.negative(value, out=out[member])

@@ -1,8 +1,9 @@
 """Resampling units: the pieces of a trajectory that count as independent when errors are estimated.
 
-With many members each member is a unit; with few, every member is cut into blocks longer than the
-integrated autocorrelation time tau = 1/2 + sum_{s>0} rho(s) (in samples), so that the block sums are nearly
-independent (Carlstein's non-overlapping block resampling).
+With many members each member is a unit; with few, every member is cut into blocks longer than the coherence time
+tau = 1/2 + sum_{s>0} |rho(s)| (in samples), so that the block sums are nearly independent (Carlstein's non-overlapping
+block resampling). The modulus matters: for an oscillation sum rho cancels to nothing although the record stays
+coherent over many periods.
 """
 
 from __future__ import annotations
@@ -20,11 +21,11 @@ from gfdt.errors import ReliabilityWarning
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["Unit", "integrated_autocorrelation_time", "resampling_units"]
+__all__ = ["Unit", "coherence_time", "resampling_units"]
 
 MIN_MEMBERS = 20  # from here on members are resampled: independent by construction
 MIN_BLOCKS = 8  # fewer blocks than this give no usable estimate of a standard error
-_BLOCK_TIMES = 10  # block length in integrated autocorrelation times: end effects bias errors by about 1/10
+_BLOCK_TIMES = 10  # block length in coherence times: end effects bias errors by about 1/10
 _WINDOW = 5.0  # Sokal's automatic window: sum rho up to the first lag larger than 5 tau
 _MAX_SERIES = 64  # components looked at for the slowest time: enough to find it, cheap for large states
 
@@ -51,12 +52,12 @@ def resampling_units(values: NDArray[Any], *, warn: bool = True) -> tuple[list[U
     Warns
     -----
     ReliabilityWarning
-        If the record is shorter than eight blocks of ten autocorrelation times.
+        If the record is shorter than eight blocks of ten coherence times.
     """
     members, times = values.shape[:2]
     if members >= MIN_MEMBERS:
         return [Unit(m, 0, times) for m in range(members)], f"{members} members"
-    tau = max(integrated_autocorrelation_time(values[:, :, j]) for j in _slowest_candidates(values.shape[2]))
+    tau = max(coherence_time(values[:, :, j]) for j in _slowest_candidates(values.shape[2]))
     length = max(int(np.ceil(_BLOCK_TIMES * tau)), 1)
     per_member = max(times // length, 1)
     if members * per_member < MIN_BLOCKS:
@@ -64,7 +65,7 @@ def resampling_units(values: NDArray[Any], *, warn: bool = True) -> tuple[list[U
         if warn:
             warnings.warn(
                 f"the record holds only {members * times / (_BLOCK_TIMES * tau):.1f} stretches of {_BLOCK_TIMES} "
-                f"integrated autocorrelation times (tau = {tau:.3g} samples), {MIN_BLOCKS} are needed for an "
+                f"coherence times (tau = {tau:.3g} samples), {MIN_BLOCKS} are needed for an "
                 "error bar: the bands are rough; record longer or more members.",
                 ReliabilityWarning,
                 stacklevel=5,
@@ -78,8 +79,8 @@ def _slowest_candidates(components: int) -> NDArray[np.int64]:
     return np.unique(np.linspace(0, components - 1, min(components, _MAX_SERIES)).astype(np.int64))
 
 
-def integrated_autocorrelation_time(series: NDArray[Any]) -> float:
-    """Return tau = 1/2 + sum_{s>0} rho(s), in samples, of centred series of shape (member, time).
+def coherence_time(series: NDArray[Any]) -> float:
+    """Return tau = 1/2 + sum_{s>0} |rho(s)|, in samples, of centred series of shape (member, time).
 
     rho is averaged over members, computed with zero padding and divided by (T - s); the sum stops at the
     first s > 5 tau(s) (Sokal 1997), which keeps the noise of the tail out. Real or complex series.
@@ -90,7 +91,7 @@ def integrated_autocorrelation_time(series: NDArray[Any]) -> float:
     for row in series:
         spectrum = scipy.fft.fft(row, n_fft)
         power += spectrum.real**2 + spectrum.imag**2
-    correlation = scipy.fft.ifft(power)[:times].real / (times - np.arange(times))
+    correlation = np.abs(scipy.fft.ifft(power)[:times]) / (times - np.arange(times))
     if correlation[0] <= 0:
         return 0.5
     tau = 0.5 + np.cumsum(correlation[1:] / correlation[0])

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 import xarray as xr
 
 from gfdt.errors import InputError
 from gfdt.scores.base import Score
+from gfdt.trajectory import Source
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -24,7 +25,8 @@ class AnalyticScore(Score):
     ----------
     function : callable
         Maps an ndarray of states (..., *state) to s(x) of the same shape, in the units of the data, e.g.
-        the ``score`` method of a simulated system.
+        the ``score`` method of a simulated system. Until the score is fitted (which only tells it the state dims),
+        the function receives the state dims in the order in which they are passed.
 
     Examples
     --------
@@ -37,7 +39,7 @@ class AnalyticScore(Score):
     label: ClassVar[str] = "analytical"
 
     def __init__(self, function: Callable[[NDArray[Any]], NDArray[Any]]) -> None:
-        if not callable(function):
+        if not callable(function) or isinstance(function, type):
             raise InputError(
                 f"AnalyticScore needs a function s(x), found {type(function).__name__}: pass e.g. lambda x: -x."
             )
@@ -45,6 +47,8 @@ class AnalyticScore(Score):
 
     def __call__(self, x: NDArray[Any] | xr.DataArray) -> Any:
         """Return s(x), of the type and shape of ``x``, whose last dims are the state's."""
+        if hasattr(self, "state_shape_") and isinstance(x, xr.DataArray):
+            return super().__call__(x)
         if isinstance(x, xr.DataArray):
             return x.copy(data=self._evaluate(x.values)).rename("score")
         return self._evaluate(np.asarray(x))
@@ -52,11 +56,18 @@ class AnalyticScore(Score):
     def _require_fit(self) -> None:
         """Nothing is learned, so nothing has to come first."""
 
+    def fit(self, trajectory: Source, **options: Any) -> Self:
+        """Take over the names and sizes of the state dims; nothing is learned."""
+        super().fit(trajectory, **options)
+        self.fingerprint_ = None
+        return self
+
     def _fit(self, trajectory: xr.DataArray) -> None:
         """Nothing to learn."""
 
     def _evaluate(self, batch: NDArray[Any]) -> NDArray[Any]:
-        value = np.asarray(self.function(batch))
+        # A copy: a function that works in place must not change the caller's data.
+        value = np.asarray(self.function(batch.copy()))
         if value.shape != batch.shape:
             raise InputError(
                 f"the score function returned shape {value.shape} for states of shape {batch.shape}: it must map "

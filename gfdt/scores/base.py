@@ -16,7 +16,7 @@ import numpy as np
 import xarray as xr
 
 from gfdt.errors import InputError, NotFittedError
-from gfdt.trajectory import Source, load_trajectory, state_dims
+from gfdt.trajectory import Source, fingerprint, load_trajectory, state_dims
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -35,12 +35,15 @@ class Score(ABC):
         Their sizes.
     noise_level_ : float
         sigma of the density whose score this is, in the units of the data (0: the data's own density).
+    fingerprint_ : str or None
+        Digest of the record the estimator learned from; None where nothing was learned.
     """
 
     label: ClassVar[str] = "score"
     state_dims_: tuple[str, ...]
     state_shape_: tuple[int, ...]
     noise_level_: float = 0.0
+    fingerprint_: str | None = None
 
     def fit(
         self,
@@ -71,7 +74,15 @@ class Score(ABC):
         self._fit(array)
         self.state_dims_ = names
         self.state_shape_ = tuple(array.sizes[name] for name in names)
+        self.fingerprint_ = fingerprint(array)
         return self
+
+    def __repr__(self) -> str:
+        if not hasattr(self, "state_shape_"):
+            return f"<{type(self).__name__}, not fitted>"
+        state = ", ".join(f"{dim}: {size}" for dim, size in zip(self.state_dims_, self.state_shape_, strict=True))
+        blur = f", sigma = {self.noise_level_:.3g}" if self.noise_level_ else ""
+        return f"<{type(self).__name__} of states ({state}){blur}>"
 
     def __call__(self, x: NDArray[Any] | xr.DataArray) -> Any:
         """Return s(x), of the type and shape of ``x``.

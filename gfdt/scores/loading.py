@@ -36,13 +36,14 @@ def load_score(path: str | Path) -> Score:
         score = _score_class(config["class"])._unpack(config, arrays)
     except CheckpointError as error:
         raise CheckpointError(f"{path}: {error}") from error
-    except (InputError, KeyError, TypeError, ValueError, AttributeError) as error:
+    except (InputError, KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise CheckpointError(
             f"{path} does not describe a usable score ({error}): it was altered; fit it anew."
         ) from error
     score.state_dims_ = tuple(config["state_dims"])
     score.state_shape_ = tuple(config["state_shape"])
     score.noise_level_ = config["noise_level"]
+    score.fingerprint_ = config["fingerprint"]
     return score
 
 

@@ -43,6 +43,7 @@ def save_score(score: Score, path: str | Path, *, overwrite: bool = False) -> Pa
         "state_dims": list(score.state_dims_),
         "state_shape": list(score.state_shape_),
         "noise_level": float(score.noise_level_),
+        "fingerprint": score.fingerprint_,
         **config,
     }
     # Shapes of scalars and memory order would not survive the round trip; store plain C order.
@@ -113,9 +114,10 @@ def _checked_config(path: Path, header: dict[str, str]) -> dict[str, Any]:
             and math.prod(shape) <= MAX_STATE_SIZE
             and type(noise) in (int, float)
             and math.isfinite(noise)
-            and noise >= 0
+            and 0 <= noise <= 1e150
+            and isinstance(config["fingerprint"], str | None)
         )
-    except (KeyError, TypeError, ValueError, RecursionError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
         raise CheckpointError(f"{path} has no valid description of its score: it was altered; fit it anew.") from error
     if not valid:
         raise CheckpointError(f"{path} has no valid description of its score: it was altered; fit it anew.")
