@@ -7,6 +7,7 @@ space, and its eigenvalue at wavenumber k is C_k = <|x_k|^2>/n_sites (x_k the un
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 import scipy.fft
 
-from gfdt.errors import CheckpointError, InputError
+from gfdt.errors import CheckpointError, InputError, ReliabilityWarning
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["DenseCovariance", "SpectralCovariance", "pack_covariance", "unpack_covariance"]
 
 _RELATIVE_FLOOR = 1e-12  # eigenvalues below this times the largest are rounding, in float64
+_UNEQUAL = 10.0  # ratio of site variances that sampling noise does not explain in any usable record
 _BATCH = 4096  # states transformed at once: bounds memory to a few times this many states
 
 
@@ -42,7 +44,7 @@ class DenseCovariance:
 
     @classmethod
     def estimate(cls, states: NDArray[Any], shrinkage: float) -> Self:
-        """Estimate from states of shape (n, *state), C <- (1 - a) C + a (tr C / d) I for shrinkage a."""
+        """Estimate from states of shape (n, *state), C <- (1 - a) C + a diag(C) for shrinkage a."""
         flat = states.reshape(states.shape[0], -1)
         n, d = flat.shape
         mean = flat.mean(axis=0, dtype=np.float64)
@@ -51,7 +53,7 @@ class DenseCovariance:
             centred = flat[start : start + _BATCH].astype(np.float64) - mean
             covariance += centred.T @ centred
         covariance /= n
-        covariance = (1 - shrinkage) * covariance + shrinkage * np.trace(covariance) / d * np.eye(d)
+        covariance = (1 - shrinkage) * covariance + shrinkage * np.diag(np.diagonal(covariance))
         eigenvalues, eigenvectors = np.linalg.eigh(covariance)
         if eigenvalues[0] <= _RELATIVE_FLOOR * eigenvalues[-1]:
             raise InputError(
@@ -91,6 +93,15 @@ class SpectralCovariance:
         """Estimate from fields of shape (n, *shape), C_k <- (1 - a) C_k + a mean_k(C_k) for shrinkage a."""
         n, shape = states.shape[0], states.shape[1:]
         mean = float(states.mean(dtype=np.float64))
+        sites = states.var(axis=0, dtype=np.float64)
+        if sites.max() > _UNEQUAL * sites.min():
+            warnings.warn(
+                f"the field is treated as the same everywhere, but the variance of its sites goes from "
+                f"{sites.min():.3g} to {sites.max():.3g}: if it is not, pass homogeneous=None (False for "
+                "DSMScore).",
+                ReliabilityWarning,
+                stacklevel=5,
+            )
         axes = tuple(range(1, states.ndim))
         power = np.zeros((*shape[:-1], shape[-1] // 2 + 1))
         for start in range(0, n, _BATCH):
@@ -143,7 +154,7 @@ def unpack_covariance(arrays: dict[str, NDArray[Any]], shape: tuple[int, ...]) -
                 f"the score file holds {found} for {name!r}, expected shape {wanted} for a state of shape {shape}: "
                 "it was altered or cut; fit the score anew."
             )
-    if not arrays["eigenvalues"].min() > 0:
+    if not arrays["eigenvalues"].min() > 1e-15 * arrays["eigenvalues"].max() > 0:
         raise CheckpointError(
             "the score file holds a covariance that is not positive: it was altered; fit the score anew."
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import xarray as xr
 
 from gfdt.errors import InputError, MissingFileError
@@ -23,7 +24,11 @@ def open_dataset(path: str | Path) -> xr.Dataset:
         If it cannot be read: truncated, another format, zarr without the zarr package.
     """
     path = Path(path)
-    if not path.exists():
+    try:
+        found = path.exists()
+    except OSError as error:
+        raise InputError(f"the path of {len(str(path))} characters cannot be used ({error.strerror}).") from error
+    if not found:
         raise MissingFileError(f"there is no file {path}: check the path (it is relative to {Path.cwd()}).")
     # CF dates stay numbers in the file's own unit, and the lags come out in it.
     options: dict[str, Any] = {"decode_times": False, "engine": "zarr" if path.is_dir() else "netcdf4"}
@@ -35,6 +40,8 @@ def open_dataset(path: str | Path) -> xr.Dataset:
                 f"{path} is a directory and reading zarr stores needs the zarr package: run pip install zarr, "
                 "or pass a netCDF file."
             ) from error
+    if path.is_file() and _is_score(path):
+        raise InputError(f"{path} is a score file, not netCDF: describe it with gfdt info, or pass a netCDF file.")
     try:
         return xr.open_dataset(path, **options)
     except Exception as error:
@@ -42,6 +49,11 @@ def open_dataset(path: str | Path) -> xr.Dataset:
             f"{path} cannot be read as {options['engine']} ({first_line(error)}): it may be truncated or of "
             "another format; write it again or copy it anew."
         ) from error
+
+
+def _is_score(path: Path) -> bool:
+    with path.open("rb") as file:
+        return b'"format":"gfdt-score"' in file.read(4096)
 
 
 def read_response(path: str | Path) -> xr.Dataset:
@@ -59,9 +71,23 @@ def read_response(path: str | Path) -> xr.Dataset:
                 "file written by gfdt respond."
             )
         try:
-            return dataset.load()
+            dataset = dataset.load()
         except Exception as error:
             raise InputError(f"{path} cannot be read ({first_line(error)}): write or copy it again.") from error
+    _check_response(path, dataset)
+    return dataset
+
+
+def _check_response(path: str | Path, dataset: xr.Dataset) -> None:
+    """Refuse a response file whose numbers could not be drawn or compared."""
+    for name in ("lag", "response", "stderr", "lower", "upper"):
+        if name in dataset and not np.issubdtype(dataset[name].dtype, np.number):
+            raise InputError(f"{path} holds {dataset[name].dtype} values in {name!r}: write the response again.")
+    if "lag" not in dataset.coords or not np.isfinite(dataset["lag"]).all() or np.any(np.diff(dataset["lag"]) <= 0):
+        raise InputError(f"{path} has lags that do not increase or are missing: write the response again.")
+    for name in ("lower", "upper"):
+        if name in dataset and dataset[name].dims != dataset["response"].dims:
+            raise InputError(f"{path} has a band of other dims than its response: write the response again.")
 
 
 def first_line(error: BaseException) -> str:

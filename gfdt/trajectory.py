@@ -18,15 +18,17 @@ import xarray as xr
 
 from gfdt.errors import InputError
 from gfdt.reading import first_line, open_dataset
+from gfdt.validation import is_number, shown
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["Source", "fingerprint", "homogeneous_dims", "load_trajectory", "state_dims", "time_step"]
+__all__ = ["Source", "fingerprint", "homogeneous_dims", "load_trajectory", "state_dims", "time_step", "time_unit"]
 
 Source = xr.DataArray | xr.Dataset | str | Path | np.ndarray
 
 MIN_TIMES = 8  # fewer samples than this leave no lag to speak of
+_CALENDAR_RTOL = 0.1  # months differ by less from their mean
 _UNIFORM_RTOL = 1e-3  # spread of the time increments, relative to dt: admits float32 time coordinates
 
 
@@ -69,6 +71,7 @@ def load_trajectory(
     """
     array = _labelled(source, var, dims)
     array = _ordered(array)
+    _refuse_too_large(array)
     if array.size == 0:
         empty = [str(dim) for dim, size in array.sizes.items() if size == 0]
         raise InputError(
@@ -76,7 +79,8 @@ def load_trajectory(
         )
     if array.sizes["time"] < MIN_TIMES:
         raise InputError(
-            f"the trajectory has {array.sizes['time']} times, at least {MIN_TIMES} are needed: pass a longer series."
+            f"the trajectory has {array.sizes['time']} times, at least {MIN_TIMES} are needed: pass a longer "
+            f"series, or check that the dims {tuple(array.dims)} are in the order of the axes."
         )
     array = _with_uniform_time(array, dt, needs_time)
     array = _in_memory(array)
@@ -85,9 +89,18 @@ def load_trajectory(
 
 
 def time_step(trajectory: xr.DataArray) -> float:
-    """Return dt of a validated trajectory, in its time unit."""
+    """Return dt of a validated trajectory, in its time unit: the shortest decimal within the rounding of the times."""
     time = trajectory["time"].values
-    return float((time[-1] - time[0]) / (time.size - 1))
+    step = float((time[-1] - time[0]) / (time.size - 1))
+    rounding = 4 * np.finfo(np.float64).eps * float(np.abs(time).max()) / (time.size - 1)
+    candidates = (float(f"{step:.{digits}g}") for digits in range(1, 17))
+    return next((short for short in candidates if abs(short - step) <= rounding), step)
+
+
+def time_unit(trajectory: xr.DataArray) -> str:
+    """Return the unit of time differences: the "days" of "days since 1900-01-01"; "time units" where none is stated."""
+    unit = str(trajectory["time"].attrs.get("units", "1")).partition(" since ")[0].strip()
+    return unit if unit not in ("", "1") else "time units"
 
 
 def state_dims(trajectory: xr.DataArray) -> tuple[str, ...]:
@@ -114,7 +127,11 @@ def homogeneous_dims(homogeneous: bool | str | Sequence[str] | None, dims: tuple
     """
     if homogeneous is None or homogeneous is False:
         return ()
-    names = dims if homogeneous is True else ((homogeneous,) if isinstance(homogeneous, str) else tuple(homogeneous))
+    if not isinstance(homogeneous, bool | str) and not isinstance(homogeneous, Sequence):
+        raise InputError(f"homogeneous={shown(homogeneous)} does not name dims: pass e.g. {dims} or None.")
+    if isinstance(homogeneous, bool):
+        homogeneous = dims
+    names = (homogeneous,) if isinstance(homogeneous, str) else tuple(homogeneous)
     if set(names) != set(dims) or not dims:
         raise InputError(
             f"homogeneous={names} does not match the state dims {dims}: name all of them "
@@ -136,7 +153,9 @@ def _labelled(source: Source, var: str | None, dims: Sequence[str] | None) -> xr
                 f"an ndarray of shape {source.shape} has no named dims: pass dims=, "
                 'e.g. dims=("member", "time", "component").'
             )
-        names = tuple(dims)
+        names = tuple(dims) if not isinstance(dims, str) and hasattr(dims, "__iter__") else (dims,)
+        if not all(isinstance(name, str) for name in names):
+            raise InputError(f"dims={shown(dims)} are not names: pass strings, e.g. ('member', 'time', 'component').")
         if len(names) != source.ndim or len(set(names)) != len(names):
             raise InputError(
                 f"dims={names} does not name the {source.ndim} axes of an array of shape {source.shape}: "
@@ -155,7 +174,7 @@ def _variable(dataset: xr.Dataset, var: str | None) -> xr.DataArray:
         if var not in names:
             raise InputError(f"there is no variable {var!r}: choose var= among {', '.join(names) or '(none)'}.")
         return dataset[var]
-    series = [name for name in names if "time" in dataset[name].dims]
+    series = [name for name in names if "time" in dataset[name].dims and not _is_bounds(dataset, name)]
     if len(series) == 1:
         return dataset[series[0]]
     if not series:
@@ -164,10 +183,24 @@ def _variable(dataset: xr.Dataset, var: str | None) -> xr.DataArray:
             f"(found {', '.join(f'{name}{tuple(dataset[name].dims)}' for name in names) or 'no variables'}): "
             "rename the time dim to 'time', e.g. ds.rename(t='time')."
         )
-    raise InputError(f"there are {len(series)} time series, {', '.join(series)}: name one with var=.")
+    raise InputError(
+        f"there are {len(series)} time series, {', '.join(series)}: name one with var=, or make them the components of "
+        "one state with ds.to_array('component')."
+    )
+
+
+def _is_bounds(dataset: xr.Dataset, name: str) -> bool:
+    """Whether a variable only holds the ends of coordinate intervals (CF conventions, section 7.1)."""
+    declared = {str(dataset[key].attrs.get("bounds", "")) for key in dataset.coords}
+    return name in declared or name.endswith(("_bnds", "_bounds"))
 
 
 def _ordered(array: xr.DataArray) -> xr.DataArray:
+    for dim in array.dims:
+        if not isinstance(dim, str):
+            raise InputError(f"the dim {dim!r} is not named by a string: rename it, e.g. da.rename({{{dim!r}: 'x'}}).")
+        if getattr(array.indexes.get(dim), "nlevels", 1) > 1:
+            raise InputError(f"the dim {dim!r} is a stack of several: unstack it, e.g. da.unstack({dim!r}).")
     if "time" not in array.dims:
         raise InputError(
             f"there is no 'time' dim among {tuple(array.dims)}: rename it, e.g. da.rename(t='time'), or pass "
@@ -185,8 +218,8 @@ def _ordered(array: xr.DataArray) -> xr.DataArray:
 
 
 def _with_uniform_time(array: xr.DataArray, dt: float | None, needs_time: bool) -> xr.DataArray:
-    if dt is not None and not (np.isfinite(dt) and dt > 0):
-        raise InputError(f"dt={dt} is not a time step: pass a finite positive number.")
+    if dt is not None and not (is_number(dt) and dt > 0):
+        raise InputError(f"dt={shown(dt)} is not a time step: pass a finite positive number.")
     if "time" not in array.coords:
         if dt is None and needs_time:
             raise InputError("the trajectory has no time coordinate: pass dt= (the time between samples).")
@@ -205,11 +238,20 @@ def _with_uniform_time(array: xr.DataArray, dt: float | None, needs_time: bool) 
             "sort it with da.sortby('time') and drop duplicates."
         )
     spread = np.abs(increments - step)
-    if spread.max() > _UNIFORM_RTOL * step:
+    precision = np.finfo(array["time"].dtype).eps if np.issubdtype(array["time"].dtype, np.floating) else 0.0
+    if spread.max() > _UNIFORM_RTOL * step + 4 * precision * np.abs(times).max():
         where = int(spread.argmax())
+        nearly = spread.max() <= _CALENDAR_RTOL * step
+        if nearly and dt is not None and abs(dt - step) <= _CALENDAR_RTOL * step:
+            time = xr.DataArray(float(dt) * np.arange(times.size), dims="time", attrs={"units": units})
+            return array.assign_coords(time=time)
+        advice = (
+            f"pass dt={step:.6g} to count calendar months or years as equal steps"
+            if nearly
+            else ("interpolate to a uniform time or split the series at its gaps into members")
+        )
         raise InputError(
-            f"time is not uniform (mean step {step:g}, but {increments[where]:g} after index {where}): "
-            "interpolate to a uniform time or split the series at its gaps into members."
+            f"time is not uniform (mean step {step:g}, but {increments[where]:g} after index {where}): {advice}."
         )
     if dt is not None and abs(dt - step) > _UNIFORM_RTOL * step:
         raise InputError(f"dt={dt:g} contradicts the time coordinate, whose step is {step:g}: leave dt out.")
@@ -218,29 +260,40 @@ def _with_uniform_time(array: xr.DataArray, dt: float | None, needs_time: bool) 
 
 
 def _numeric_time(time: xr.DataArray) -> tuple[NDArray[np.float64], str]:
-    """Times as floats and their unit; dates become days since the first sample."""
+    """Times as floats and their unit; dates in the unit of the file they came from, else days since the first."""
     if time.ndim != 1:
         raise InputError(f"the time coordinate has {time.ndim} dims, one is needed: drop it and pass dt=.")
     values = time.values
+    unit = str(time.encoding.get("units", "days")).partition(" since ")[0].strip()
     if np.issubdtype(values.dtype, np.datetime64) or np.issubdtype(values.dtype, np.timedelta64):
-        return (values - values[0]) / np.timedelta64(1, "D"), "days"
+        seconds = (values - values[0]) / np.timedelta64(1, "s")
+        unit = unit if unit in _SECONDS else "days"
+        return seconds / _SECONDS[unit], unit
     try:
+        if values.dtype == object:  # cftime dates of a model calendar: their differences are timedeltas
+            seconds = np.array([(value - values[0]).total_seconds() for value in values])
+            unit = unit if unit in _SECONDS else "days"
+            return seconds / _SECONDS[unit], unit
         return values.astype(np.float64), str(time.attrs.get("units", "1"))
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, AttributeError) as error:
         raise InputError(
-            f"the time coordinate holds {values.dtype} values, numbers or dates are needed: open the file with "
-            "decode_times=False or pass the path itself."
+            f"the time coordinate holds {values.dtype} values, numbers or dates are needed: drop it and pass dt=."
         ) from error
 
 
-def _in_memory(array: xr.DataArray) -> xr.DataArray:
-    limit = int(0.8 * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
-    if array.nbytes > limit:
+_SECONDS = {"seconds": 1.0, "minutes": 60.0, "hours": 3600.0, "days": 86400.0}
+
+
+def _refuse_too_large(array: xr.DataArray) -> None:
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if array.nbytes > 0.8 * memory:
         raise InputError(
-            f"the trajectory needs {array.nbytes / 2**30:.0f} GiB and this machine has "
-            f"{limit / 0.8 / 2**30:.0f} GiB: select members or thin it in time, e.g. "
-            "da.isel(time=slice(None, None, 10))."
+            f"the trajectory needs {array.nbytes / 2**30:.0f} GiB and this machine has {memory / 2**30:.0f} GiB: "
+            "select members or thin it in time, e.g. da.isel(time=slice(None, None, 10))."
         )
+
+
+def _in_memory(array: xr.DataArray) -> xr.DataArray:
     dtype = np.float32 if array.dtype == np.float32 else np.float64
     try:
         return array.astype(dtype, copy=False).load()

@@ -49,12 +49,17 @@ def test_only_common_lags_count_and_the_order_of_dims_does_not():
     )
     np.testing.assert_allclose(got["lag"], LAGS[::2])
     np.testing.assert_allclose(got["rms"], 0.1)
+    turned = shifted(0.0).isel(component=slice(None, None, -1), component_src=[2, 0, 1, 3])
+    np.testing.assert_allclose(gfdt.compare(EXACT, {"a": turned})["max"], 0.0)
 
 
 @pytest.mark.parametrize(
     ("reference", "responses", "message"),
     [
         (EXACT, {}, "nothing to compare"),
+        (EXACT, xr.Dataset({"response": EXACT}), "responses is a Dataset: pass the responses by name"),
+        (EXACT, {"a": EXACT.assign_coords(component=[5, 6, 7, 8])}, "other labels along 'component'"),
+        (EXACT, {"a": xr.Dataset({"response": EXACT}, attrs={"observable": "variance"})}, "response of the variance"),
         (EXACT, {"a": EXACT.assign_coords(lag=LAGS + 0.1)}, "no lag in common"),
         (EXACT, {"a": EXACT.isel(component=0)}, "'a' has dims"),
         (EXACT, {"a": xr.Dataset({"b": EXACT})}, "'a' has no variable 'response'"),
@@ -84,6 +89,34 @@ def test_wrong_amplitude_is_flagged_in_proportion(factor, verdict):
     report = gfdt.check_score(record(), gfdt.AnalyticScore(lambda x: -factor * x @ INVERSE))
     assert report.verdict == verdict
     assert report.stein_excess == pytest.approx((factor - 1) / 2, abs=0.03)
+
+
+def test_a_gaussian_score_of_data_that_are_not_gaussian_is_red():
+    """It satisfies <s> = 0 and the Stein identity by construction; only the third order sees the kurtosis."""
+    rng = np.random.default_rng(0)
+    x = np.sign(rng.standard_normal((24, 500, 1))) + 0.3 * rng.standard_normal((24, 500, 1))
+    report = gfdt.check_score(x, gfdt.GaussianScore().fit(x, dims=DIMS), dims=DIMS, dt=1.0)
+    assert report.stein_excess < 1e-6
+    # kurtosis/3 of +-1 blurred by 0.3: (1 + 6 0.09 + 3 0.0081)/(3 1.09^2)
+    assert report.cubic_excess == pytest.approx(1 - 1.5643 / 3.5643, abs=0.02)
+    assert report.verdict == "red"
+
+
+def test_a_drifting_record_is_not_stationary():
+    x = record()
+    score = gfdt.AnalyticScore(lambda u: -u @ INVERSE)
+    assert "drifts" in " ".join(gfdt.check_score(x + 0.001 * x["time"], score).reasons)
+    few = xr.DataArray(np.random.default_rng(0).standard_normal((2, 4000, 1)), dims=DIMS).assign_coords(
+        time=np.arange(4000.0)
+    )
+    assert gfdt.check_score(few, lambda u: -u).verdict == "green"
+    assert "drifts" in " ".join(gfdt.check_score(few + 2e-4 * few["time"], lambda u: -u).reasons)
+
+
+def test_an_exact_score_of_a_short_record_is_not_called_wrong():
+    x = np.random.default_rng(3).standard_normal((2, 400, 200))
+    report = gfdt.check_score(x, lambda u: -u, dims=DIMS, dt=1.0)
+    assert report.verdict == "green", report
 
 
 def test_a_score_with_a_wrong_centre_has_a_mean():

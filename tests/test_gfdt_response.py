@@ -224,13 +224,13 @@ def test_noisy_modes_are_not_divided_by_their_noise():
     assert found.weight[0] < 0.05
 
 
-def test_autocorrelation_time_of_ar1():
-    """tau = 1/2 + sum rho^s = (1 + rho)/(2 (1 - rho)); Sokal's error is about tau sqrt(2 (2 W + 1) tau / n)."""
+def test_coherence_time_of_ar1():
+    """tau = 1/2 + 2 sum rho^2s = 1/2 + 2 rho^2/(1 - rho^2); Sokal's error is about tau sqrt(2 (2 W + 1) tau / n)."""
     rng = np.random.default_rng(0)
     x = np.zeros((4, 20000))
     for t in range(1, 20000):
         x[:, t] = 0.9 * x[:, t - 1] + rng.standard_normal(4)
-    tau = 9.5
+    tau = 0.5 + 2 * 0.81 / 0.19
     error = tau * np.sqrt(22 * tau / 80000)
     assert coherence_time(x - x.mean()) == pytest.approx(tau, abs=3 * error)
 

@@ -8,11 +8,15 @@ cells in which the reference lies inside the estimate's band.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
 import xarray as xr
 
 from gfdt.errors import InputError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 __all__ = ["compare", "response_variable"]
 
@@ -41,11 +45,16 @@ def compare(reference: xr.Dataset | xr.DataArray, responses: Mapping[str, xr.Dat
         If dims or sizes differ, or no lag is common.
     """
     truth = response_variable(reference, "the reference")
+    if isinstance(responses, xr.Dataset) or not isinstance(responses, Mapping):
+        raise InputError(
+            f'responses is a {type(responses).__name__}: pass the responses by name, e.g. {{"gaussian": R}}.'
+        )
     if not responses:
         raise InputError('there is nothing to compare: pass responses by name, e.g. {"gaussian": R}.')
     rows = []
     for name, estimate in responses.items():
         value = response_variable(estimate, repr(name))
+        _refuse_other_observable(reference, estimate, name)
         mine, other = _matched(value, truth, name)
         error = np.abs(mine.values - other.values)
         axes = tuple(range(1, error.ndim))
@@ -56,7 +65,7 @@ def compare(reference: xr.Dataset | xr.DataArray, responses: Mapping[str, xr.Dat
                     "max": ("lag", error.max(axis=axes) if axes else error),
                     "rms_overall": float(np.sqrt((error**2).mean())),
                     "max_overall": float(error.max()),
-                    "relative": float(np.linalg.norm(error) / np.linalg.norm(other.values)),
+                    "relative": _relative(error, other.values),
                     "coverage": _coverage(estimate, other),
                 },
                 coords={"lag": mine["lag"]},
@@ -109,7 +118,40 @@ def _matched(estimate: xr.DataArray, truth: xr.DataArray, name: str) -> tuple[xr
             f"{name!r} and the reference have no lag in common ({_span(estimate)} against {_span(truth)}): compute "
             "both at the same lags."
         )
-    return estimate.isel(lag=mine), truth.isel(lag=theirs).transpose(*estimate.dims)
+    estimate, truth = estimate.isel(lag=mine), truth.isel(lag=theirs).transpose(*estimate.dims)
+    for dim in sizes:
+        if dim in estimate.coords and dim in truth.coords:
+            truth = _on_labels(truth, estimate[dim], name)
+    return estimate, truth
+
+
+def _on_labels(truth: xr.DataArray, labels: xr.DataArray, name: str) -> xr.DataArray:
+    """Put the reference in the order of the estimate's labels along one dim."""
+    dim = str(labels.dims[0])
+    ours, theirs = labels.values, truth[dim].values
+    if np.issubdtype(ours.dtype, np.number) and np.issubdtype(theirs.dtype, np.number):
+        close = np.isclose(ours[:, None], theirs[None, :], rtol=1e-6, atol=1e-12)
+    else:
+        close = ours[:, None] == theirs[None, :]
+    if not (close.sum(axis=1) == 1).all():
+        raise InputError(
+            f"{name!r} and the reference have other labels along {dim!r}: give both the same coordinates, or none "
+            f"(drop_vars({dim!r}))."
+        )
+    return truth.isel({dim: close.argmax(axis=1)})
+
+
+def _relative(error: NDArray[np.float64], truth: NDArray[np.float64]) -> float:
+    norm = float(np.linalg.norm(truth))
+    return float(np.linalg.norm(error)) / norm if norm > 0 else float("nan")
+
+
+def _refuse_other_observable(reference: object, estimate: object, name: str) -> None:
+    ours, theirs = (str(getattr(item, "attrs", {}).get("observable", "mean")) for item in (estimate, reference))
+    if ours != theirs:
+        raise InputError(
+            f"{name!r} is the response of the {ours}, the reference that of the {theirs}: compare like with like."
+        )
 
 
 def _span(response: xr.DataArray) -> str:

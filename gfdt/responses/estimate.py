@@ -30,7 +30,8 @@ from gfdt.responses.correction import MODES, Correction, find_correction, find_d
 from gfdt.responses.prepare import Prepared, prepare
 from gfdt.scores.base import Score
 from gfdt.scores.gaussian import GaussianScore
-from gfdt.trajectory import Source, time_step
+from gfdt.trajectory import Source, time_step, time_unit
+from gfdt.validation import is_number
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -116,7 +117,7 @@ def response(
         )
     if correction not in MODES:
         raise InputError(f"correction={correction!r} is not known: choose among {', '.join(MODES)}.")
-    if confidence is not None and not (isinstance(confidence, int | float) and 0 < confidence < 1):
+    if confidence is not None and not (is_number(confidence) and 0 < confidence < 1):
         raise InputError(
             f"confidence={confidence!r} is not a level between 0 and 1: 0.95 is the custom; None for no band."
         )
@@ -232,7 +233,7 @@ def _labelled(data: dict[str, NDArray[Any]], ready: Prepared) -> xr.Dataset:
         key: (tuple(coords), value, {"long_name": long_names[key], "units": "1"}) for key, value in data.items()
     }
     out = xr.Dataset(variables, coords=coords)
-    out["lag"].attrs.update(long_name="lag", units=str(array["time"].attrs.get("units", "1")))
+    out["lag"].attrs.update(long_name="lag", units=time_unit(array))
     for dim in coords:
         if dim != "lag" and not layout.dense:
             out[dim].attrs.update(long_name=f"displacement from the kick along {dim[1:]}", units="grid cells")
@@ -241,11 +242,10 @@ def _labelled(data: dict[str, NDArray[Any]], ready: Prepared) -> xr.Dataset:
 
 def _summary(found: Correction) -> str:
     if found.divisor is None:
-        return "R(0) not used"
+        return "R(0) = I was not used"
     if found.weight is None:
-        return "divided by the measured R(0)"
+        return "R(0) = I imposed by dividing by the measured R(0)"
     share = float((found.weight > 0.5).mean())
-    control = "control variate on the rest" if found.control is not None else "no control variate"
-    return (
-        f"divided by the measured R(0) in {100 * share:.0f} % of the modes, by the Gaussian factor elsewhere; {control}"
-    )
+    rest = "" if share == 1 else f" in {100 * share:.0f} % of its entries, by the known blur of sigma in the others"
+    noise = "; what remained was removed as sampling noise" if found.control is not None else ""
+    return f"R(0) = I imposed by dividing by the measured R(0){rest}{noise}"

@@ -19,10 +19,11 @@ from gfdt.responses.correction import UnitSums
 from gfdt.responses.correlation import pair_counts
 from gfdt.responses.layout import FullMatrix, Homogeneous
 from gfdt.responses.observables import find_observable
-from gfdt.responses.units import MIN_MEMBERS, Unit, resampling_units
+from gfdt.responses.units import MAX_SERIES, MIN_MEMBERS, Unit, resampling_units
 from gfdt.scores.analytic import AnalyticScore
 from gfdt.scores.base import Score
-from gfdt.trajectory import Source, fingerprint, homogeneous_dims, load_trajectory, state_dims, time_step
+from gfdt.trajectory import Source, fingerprint, homogeneous_dims, load_trajectory, state_dims, time_step, time_unit
+from gfdt.validation import is_number, shown
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -47,6 +48,8 @@ class Prepared:
     raw : UnitSums of <A(t) B(0)>, (unit, lag, ...)
     stein : UnitSums of M, (unit, ...)
     conjugate_units : UnitSums of B itself, (unit, d)
+    units : the resampling units
+    mean, conjugate : m, and B for every state (member, time, *state)
     covariance : C, in the layout's basis
     fitted_here : whether the score was fitted on this very record, which ties its errors to the record's
     unit_text : how the units were chosen
@@ -60,9 +63,17 @@ class Prepared:
     raw: UnitSums
     stein: UnitSums
     conjugate_units: UnitSums
+    units: list[Unit]
+    mean: NDArray[np.float64]
+    conjugate: NDArray[Any]
     covariance: NDArray[Any]
     fitted_here: bool
     unit_text: str
+
+    @property
+    def conjugate_mean(self) -> NDArray[np.float64]:
+        """<B>, which is zero for an exact score."""
+        return self.conjugate.mean(axis=(0, 1), dtype=np.float64)
 
 
 def prepare(
@@ -116,6 +127,9 @@ def prepare(
         raw=raw,
         stein=stein,
         conjugate_units=UnitSums(totals, counts),
+        units=units,
+        mean=mean,
+        conjugate=conjugate,
         covariance=covariance,
         fitted_here=score.fingerprint_ is not None and score.fingerprint_ == fingerprint(array),
         unit_text=unit_text,
@@ -159,15 +173,15 @@ def _aligned(array: xr.DataArray, score: Score) -> xr.DataArray:
 
 
 def _lags(array: xr.DataArray, max_lag: float, lag_stride: int) -> NDArray[np.int64]:
-    step, times = time_step(array), array.sizes["time"]
+    step, times, unit = time_step(array), array.sizes["time"], time_unit(array)
     duration = step * (times - 1)
-    if isinstance(max_lag, bool) or not isinstance(max_lag, int | float | np.number) or not np.isfinite(max_lag):
-        raise InputError(f"max_lag={max_lag!r} is not a finite number: give the largest lag in time units.")
+    if not is_number(max_lag):
+        raise InputError(f"max_lag={shown(max_lag)} is not a finite number: give the largest lag in {unit}.")
     if max_lag < 0:
         raise InputError(f"max_lag={max_lag:g} is negative: the response is causal, give a lag of zero or more.")
     if max_lag >= duration:
         raise InputError(
-            f"max_lag={max_lag:g} is not shorter than the record of {duration:g} time units: choose at most about "
+            f"max_lag={max_lag:g} is not shorter than the record of {duration:g} {unit}: choose at most about "
             f"{duration / 2:g}, or record longer."
         )
     if isinstance(lag_stride, bool) or not isinstance(lag_stride, int | np.integer) or lag_stride < 1:
@@ -176,8 +190,8 @@ def _lags(array: xr.DataArray, max_lag: float, lag_stride: int) -> NDArray[np.in
         )
     if max_lag > duration / 2:
         warnings.warn(
-            f"max_lag={max_lag:g} is more than half the record of {duration:g}: the longest lags rest on few pairs; "
-            "record longer or shorten max_lag.",
+            f"max_lag={max_lag:g} is more than half the record of {duration:g} {unit}: the longest lags rest on "
+            "few pairs; record longer or shorten max_lag.",
             ReliabilityWarning,
             stacklevel=4,
         )
@@ -204,7 +218,9 @@ def _units(
     # Only when blocks are needed is the slowest time looked for, in the basis the response is computed in.
     if x.shape[0] >= MIN_MEMBERS:
         return resampling_units(x.reshape(*x.shape[:2], -1)[:, :, :1])
-    series = np.stack([layout.transform(x[member] - mean) for member in range(x.shape[0])])
+    # A sample of the components, so that the copy stays small.
+    chosen = np.unique(np.linspace(0, layout.transform(x[0, :1] - mean).shape[1] - 1, MAX_SERIES).astype(np.int64))
+    series = np.stack([layout.transform(x[member] - mean)[:, chosen] for member in range(x.shape[0])])
     return resampling_units(series, warn=warn)
 
 

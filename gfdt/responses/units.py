@@ -1,9 +1,9 @@
 """Resampling units: the pieces of a trajectory that count as independent when errors are estimated.
 
 With many members each member is a unit; with few, every member is cut into blocks longer than the coherence time
-tau = 1/2 + sum_{s>0} |rho(s)| (in samples), so that the block sums are nearly independent (Carlstein's non-overlapping
-block resampling). The modulus matters: for an oscillation sum rho cancels to nothing although the record stays
-coherent over many periods.
+tau = 1/2 + 2 sum_{s>0} |rho(s)|^2 (in samples), so that the block sums are nearly independent (Carlstein's non-overlapping
+block resampling). For rho = exp(-s/T) that is T, as is the integrated autocorrelation time 1/2 + sum rho; but for an
+oscillation sum rho cancels to nothing although the record stays coherent over many periods, and tau does not.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ MIN_MEMBERS = 20  # from here on members are resampled: independent by construct
 MIN_BLOCKS = 8  # fewer blocks than this give no usable estimate of a standard error
 _BLOCK_TIMES = 10  # block length in coherence times: end effects bias errors by about 1/10
 _WINDOW = 5.0  # Sokal's automatic window: sum rho up to the first lag larger than 5 tau
-_MAX_SERIES = 64  # components looked at for the slowest time: enough to find it, cheap for large states
+MAX_SERIES = 64  # components looked at for the slowest time: enough to find it, cheap for large states
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Unit:
 
 
 def resampling_units(values: NDArray[Any], *, warn: bool = True) -> tuple[list[Unit], str]:
-    """Choose the units for a centred array of shape (member, time, components).
+    """Choose the units for a centred array of shape (member, time, components), of at most a few components.
 
     ``warn`` is False where no error bar is wanted.
 
@@ -57,7 +57,7 @@ def resampling_units(values: NDArray[Any], *, warn: bool = True) -> tuple[list[U
     members, times = values.shape[:2]
     if members >= MIN_MEMBERS:
         return [Unit(m, 0, times) for m in range(members)], f"{members} members"
-    tau = max(coherence_time(values[:, :, j]) for j in _slowest_candidates(values.shape[2]))
+    tau = max(coherence_time(values[:, :, j]) for j in range(values.shape[2]))
     length = max(int(np.ceil(_BLOCK_TIMES * tau)), 1)
     per_member = max(times // length, 1)
     if members * per_member < MIN_BLOCKS:
@@ -75,12 +75,8 @@ def resampling_units(values: NDArray[Any], *, warn: bool = True) -> tuple[list[U
     return units, f"{len(units)} blocks of {times // per_member} samples (tau = {tau:.3g} samples)"
 
 
-def _slowest_candidates(components: int) -> NDArray[np.int64]:
-    return np.unique(np.linspace(0, components - 1, min(components, _MAX_SERIES)).astype(np.int64))
-
-
 def coherence_time(series: NDArray[Any]) -> float:
-    """Return tau = 1/2 + sum_{s>0} |rho(s)|, in samples, of centred series of shape (member, time).
+    """Return tau = 1/2 + 2 sum_{s>0} |rho(s)|^2, in samples, of centred series of shape (member, time).
 
     rho is averaged over members, computed with zero padding and divided by (T - s); the sum stops at the
     first s > 5 tau(s) (Sokal 1997), which keeps the noise of the tail out. Real or complex series.
@@ -94,6 +90,6 @@ def coherence_time(series: NDArray[Any]) -> float:
     correlation = np.abs(scipy.fft.ifft(power)[:times]) / (times - np.arange(times))
     if correlation[0] <= 0:
         return 0.5
-    tau = 0.5 + np.cumsum(correlation[1:] / correlation[0])
+    tau = 0.5 + 2 * np.cumsum((correlation[1:] / correlation[0]) ** 2)
     beyond = np.arange(1, times) > _WINDOW * tau
     return float(max(tau[int(np.argmax(beyond))] if beyond.any() else tau[-1], 0.5))

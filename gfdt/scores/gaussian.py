@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 import numpy as np
 
 from gfdt.covariance import DenseCovariance, SpectralCovariance, pack_covariance, unpack_covariance
+from gfdt.errors import CheckpointError
 from gfdt.scores.base import Score
 from gfdt.trajectory import homogeneous_dims
 from gfdt.validation import number
@@ -34,8 +35,9 @@ class GaussianScore(Score):
         ``("y", "x")`` (True: all state dims). C is then diagonal in Fourier space and needs n numbers, not n^2.
         Default None: a general covariance matrix.
     shrinkage : float in [0, 1)
-        Weight a of a multiple of the identity, C <- (1 - a) C + a (tr C / d) I. Default 0: the response is
-        then exactly C(t) C(0)^-1; a small value helps when samples are few.
+        Weight a of the diagonal, C <- (1 - a) C + a diag(C) (of the white spectrum, if homogeneous). Default 0: the
+        response is then exactly C(t) C(0)^-1. A small value makes a singular C usable, at the price of a bias: R(0) is
+        no longer I, and the band does not hold that bias.
 
     Attributes
     ----------
@@ -86,6 +88,8 @@ class GaussianScore(Score):
     def _unpack(cls, config: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Self:
         shape = tuple(config["state_shape"])
         covariance = unpack_covariance(arrays, shape)
+        if config["noise_level"] != 0 or not {"mean", "eigenvalues", "eigenvectors"}.issuperset(arrays):
+            raise CheckpointError("the score file holds entries that are not a Gaussian score's: it was altered.")
         homogeneous = isinstance(covariance, SpectralCovariance) or None
         shrinkage = config.get("shrinkage", 0.0)
         number("shrinkage", shrinkage, low=0.0, high=1.0, closed=True)

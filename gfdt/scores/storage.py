@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gfdt._version import __version__
-from gfdt.errors import CheckpointError, MissingFileError
+from gfdt.errors import CheckpointError, InputError, MissingFileError
 from gfdt.output import atomic_path
 
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ KINDS = ("GaussianScore", "DSMScore")
 
 def save_score(score: Score, path: str | Path, *, overwrite: bool = False) -> Path:
     """Write a fitted score under ``path``: complete, or not at all. See :meth:`gfdt.scores.Score.save`."""
+    from safetensors import SafetensorError
     from safetensors.numpy import save_file
 
     config, arrays = score._pack()
@@ -57,12 +58,17 @@ def save_score(score: Score, path: str | Path, *, overwrite: bool = False) -> Pa
         "digest": _digest(text, arrays),
     }
     with atomic_path(path, overwrite=overwrite) as temporary:
-        save_file(arrays, temporary, metadata=header)
+        try:
+            save_file(arrays, temporary, metadata=header)
+        except SafetensorError as error:
+            raise OSError(str(error)) from error
     return Path(path)
 
 
 def read_score_file(path: str | Path) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
     """Return the checked description and arrays of a score file; raises as :func:`gfdt.load_score`."""
+    if not isinstance(path, str | os.PathLike):
+        raise InputError(f"the score file is given as a {type(path).__name__}: pass its path.")
     path = Path(path)
     if not path.is_file():
         raise MissingFileError(f"there is no score file {path}: check the path, or write one with score.save(path).")
@@ -90,7 +96,8 @@ def _read(path: Path) -> tuple[dict[str, str], dict[str, NDArray[Any]]]:
                 return header, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError, TypeError, ValueError, KeyError, AttributeError) as error:
         raise CheckpointError(
-            f"{path} is not a readable safetensors file ({error}): pass a file written by score.save(path)."
+            f"{path} is not a readable safetensors file ({_short(error)}): pass a score written by "
+            "score.save(path) or gfdt train."
         ) from error
     raise CheckpointError(f"{path} is not a gfdt score: pass a file written by score.save(path).")
 
@@ -123,6 +130,11 @@ def _checked_config(path: Path, header: dict[str, str]) -> dict[str, Any]:
         raise CheckpointError(f"{path} has no valid description of its score: it was altered; fit it anew.")
     config["noise_level"] = float(noise)
     return config
+
+
+def _short(error: BaseException) -> str:
+    text = " ".join(str(error).split())
+    return text if len(text) <= 120 else text[:120] + " ..."
 
 
 def _digest(config: str, arrays: dict[str, NDArray[Any]]) -> str:
