@@ -6,6 +6,9 @@ codes: 0 done, 2 refused or failed, 130 interrupted.
 
 import argparse
 import json
+import math
+import os
+import re
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -14,10 +17,11 @@ from typing import Any, NoReturn
 
 import numpy as np
 
+from simulators.checks import show
 from simulators.config import read_config
 from simulators.errors import ParameterError, SimulatorError
 from simulators.registry import SYSTEMS, build_system, check_keys, simulate_arguments
-from simulators.system import System
+from simulators.system import System, check_flags
 
 __all__ = ["main"]
 
@@ -30,7 +34,7 @@ _OPTIONS: tuple[tuple[str, str, type, str], ...] = (
     ("--dt", "dt", float, "largest time step (default: the system's own)"),
     ("--seed", "seed", int, "root of the random streams (default 0)"),
     ("--workers", "workers", int, "threads (default: all cores)"),
-    ("--dtype", "dtype", str, "float64 (default) or float32"),
+    ("--dtype", "dtype", str, "precision of the record: float64 (default) or float32"),
     ("--out", "out", str, "netCDF file to write"),
 )
 # Parameters of other types are matrices, given as JSON text.
@@ -47,28 +51,51 @@ class _Parser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: error: {message}; see {self.prog} --help\n")
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(arguments: Sequence[str] | None = None, prog: str = "python -m simulators") -> int:
     """Run the command line.
 
     Parameters
     ----------
     arguments : sequence of str, optional
         Default ``sys.argv[1:]``.
+    prog : str
+        What the user typed to get here, for usage lines and errors.
 
     Returns
     -------
     int
         Exit code.
     """
-    options = vars(_parser().parse_args(arguments))
+    name = prog.removeprefix("python -m ")
     try:
-        return _run(options)
-    except (SimulatorError, OSError, MemoryError) as error:
-        print(f"simulators: error: {str(error) or type(error).__name__}", file=sys.stderr)
+        return _run(vars(_parser(prog).parse_args(arguments)))
+    except SimulatorError as error:
+        print(f"{name}: error: {_one_line(error)}", file=sys.stderr)
+        return 2
+    except MemoryError as error:
+        advice = "expected room for the request; use fewer members, a smaller grid or --out"
+        print(f"{name}: error: out of memory ({_one_line(error)}): {advice}", file=sys.stderr)
+        return 2
+    except OSError as error:  # outside the output file: standard output, the cache of compiled kernels
+        advice = "expected room and access; check the disk, the quota and NUMBA_CACHE_DIR"
+        print(f"{name}: error: cannot read or write a file ({_one_line(error)}): {advice}", file=sys.stderr)
         return 2
     except KeyboardInterrupt as error:
-        print("simulators: interrupted", *getattr(error, "__notes__", ()), sep="; ", file=sys.stderr)
+        print(f"{name}: interrupted", *getattr(error, "__notes__", ()), sep="; ", file=sys.stderr)
         return 130
+    except Exception as error:
+        if os.environ.get("SIMULATORS_DEBUG"):
+            raise
+        print(
+            f"{name}: unexpected error: {type(error).__name__}: {_one_line(error)}; set SIMULATORS_DEBUG=1 for the "
+            "traceback",
+            file=sys.stderr,
+        )
+        return 2
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
 
 
 def _run(options: dict[str, Any]) -> int:
@@ -91,13 +118,16 @@ def _run(options: dict[str, Any]) -> int:
 
 def _describe(system: System, simulate: dict[str, Any]) -> None:
     """Say on standard error what a run would write, and about how long it would take."""
+    from simulators.engine import check_memory
     from simulators.output import check_target
 
     files = ("out", "overwrite", "resume", "progress")
+    check_flags(**{key: simulate[key] for key in files[1:] if key in simulate})
     plan = system.plan(**{key: value for key, value in simulate.items() if key not in files})
     layout = system.layout()
     shape = (plan.n_members, plan.n_snapshots, *layout.shape)
-    n_bytes = int(np.prod(shape, dtype=object)) * np.dtype(plan.dtype).itemsize
+    n_bytes = plan.n_bytes(layout.shape)
+    check_memory(plan, layout.shape, in_memory=simulate.get("out") is None)
     if simulate.get("out") is not None:
         check_target(
             simulate["out"],
@@ -119,20 +149,22 @@ def _describe(system: System, simulate: dict[str, Any]) -> None:
 
 def _seconds_per_snapshot(system: System, dt: float, n_steps: int) -> float:
     """Time one member over a few snapshots; the first call, which may compile, does not count."""
-    stepper = system.make_stepper(dt, n_steps)
+    shape = system.layout().shape
+    budget = max(1, 10**6 // math.prod(shape))  # steps, so that the trial itself takes a fraction of a second
+    n_probe = min(n_steps, budget)
+    stepper = system.make_stepper(dt, n_probe)
     rng = np.random.default_rng(0)
     state = stepper.start(rng)
-    n_trial = max(1, 10_000 // n_steps)
-    out = np.empty((n_trial, *system.layout().shape))
+    out = np.empty((min(10_000, budget // n_probe), *shape))
     stepper.advance(state, rng, out[:1])
     begin = time.perf_counter()
     stepper.advance(state, rng, out)
-    return (time.perf_counter() - begin) / n_trial
+    return (time.perf_counter() - begin) / len(out) * (n_steps / n_probe)
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(prog: str) -> argparse.ArgumentParser:
     parser = _Parser(
-        prog="python -m simulators",
+        prog=prog,
         description="Simulate a stochastic system and write a labelled netCDF trajectory.",
     )
     systems = parser.add_subparsers(dest="system", required=True, metavar="SYSTEM", parser_class=_Parser)
@@ -145,23 +177,32 @@ def _parser() -> argparse.ArgumentParser:
             run.add_argument(flag, dest=key, action="store_true", default=None, help=text)
         run.add_argument("--config", help="TOML file with [parameters] and [simulate]; options override it")
         run.add_argument("--dry-run", action="store_true", help="say what would be written, and stop")
-        group = sub.add_argument_group("parameters of the system (see its docstring)")
+        group = sub.add_argument_group("parameters of the system")
+        meanings = _meanings(kind)
         for field in fields(kind):  # type: ignore[arg-type]
             group.add_argument(
                 "--" + field.name.replace("_", "-"),
                 dest=field.name,
                 type=_CONVERTERS.get(str(getattr(field.type, "__name__", field.type)), _matrix),
-                help="matrix as JSON text" if field.default is MISSING else f"default {field.default:g}",
+                help=meanings.get(field.name, field.name).replace("%", "%%")
+                + (" (matrix as JSON text)" if field.default is MISSING else f" (default {field.default:g})"),
             )
     return parser
+
+
+def _meanings(kind: type[System]) -> dict[str, str]:
+    """Return the first sentence on each parameter in the docstring of a system, without its full stop."""
+    _, _, section = (kind.__doc__ or "").partition("Parameters\n")
+    entries = re.findall(r"^ *(\w+) : .*\n((?:(?! *\w+ : ).*\S.*\n)+)", section.partition("\n\n")[0] + "\n", re.M)
+    return {name: re.split(r"\.(?: |$)", " ".join(text.split()))[0] for name, text in entries}
 
 
 def _matrix(text: str) -> Any:
     try:
         return json.loads(text)
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:  # ValueError: also an integer of thousands of digits
         raise argparse.ArgumentTypeError(
-            f"{text!r} is not JSON ({error}); write a matrix as '[[-1, 2], [0, -3]]'"
+            f"{show(text)} is not JSON ({error}); write a matrix as '[[-1, 2], [0, -3]]'"
         ) from error
 
 

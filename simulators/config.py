@@ -17,6 +17,7 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
+from simulators.checks import show
 from simulators.errors import ParameterError
 from simulators.registry import check_keys
 
@@ -51,18 +52,23 @@ def read_config(path: str | Path, system: str) -> tuple[dict[str, Any], dict[str
     try:
         with path.open("rb") as file:
             raw = file.read(_MAX_BYTES + 1)
-    except OSError as error:
-        raise ParameterError(f"cannot read config {path} ({error.strerror}): pass the name of a TOML file") from error
+    except (OSError, ValueError) as error:  # ValueError: a name with a NUL character
+        reason = getattr(error, "strerror", None) or error
+        raise ParameterError(f"cannot read config {path} ({reason}): pass the name of a TOML file") from error
     if len(raw) > _MAX_BYTES:
         raise ParameterError(f"config {path} is larger than {_MAX_BYTES} bytes: expected a short TOML file")
     try:
         content = tomllib.loads(raw.decode("utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except ValueError as error:  # not TOML, not UTF-8, or an integer of thousands of digits
         raise ParameterError(f"config {path} is not TOML ({error}): correct that line") from error
+    except RecursionError as error:
+        raise ParameterError(
+            f"config {path} is nested too deeply: expected a matrix [[...], [...]] at most; remove the extra brackets"
+        ) from error
     check_keys(content, ("system", "parameters", "simulate"), f"key in {path}")
     found = content.get("system", system)
     if found != system:
-        raise ParameterError(f"config {path} is for system {found!r}: expected {system!r}; use that subcommand")
+        raise ParameterError(f"config {path} is for system {show(found)}: expected {system!r}; use that subcommand")
     for section in ("parameters", "simulate"):
         if not isinstance(content.get(section, {}), dict):
             raise ParameterError(f"{section} in {path} is a value: expected a table; write it as [{section}]")

@@ -8,6 +8,9 @@ Snapshots are counted in save intervals from the beginning of the spin-up: inter
 j >= n_spinup, at time (j - n_spinup) save_every. The snapshot at time 0 is the state at the end of the spin-up.
 """
 
+import json
+import math
+import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -16,21 +19,24 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from simulators.errors import BlowUpError, ResumeError
+from simulators.checks import show
+from simulators.errors import BlowUpError, ResumeError, SimulatorError
 from simulators.output import Checkpoint, FileSink, MemorySink, Sink, State, check_target, load_checkpoint
 from simulators.plan import Plan
 from simulators.schema import Layout, make_schema
-from simulators.streams import member_stream, resolve_entropy
+from simulators.streams import member_stream, resolve_entropy, same_stream
 
 if TYPE_CHECKING:
     import xarray as xr
 
-__all__ = ["BLOCK_BYTES", "BLOCK_DRAWS", "Stepper", "run_plan"]
+__all__ = ["BLOCK_BYTES", "BLOCK_DRAWS", "Stepper", "check_memory", "run_plan"]
 
 # A block is at most this large in memory ...
 BLOCK_BYTES = 64 * 2**20
 # ... and at most this many state updates long (about a second of work), so that a checkpoint is never far away.
 BLOCK_DRAWS = 10**8
+# What a member costs beside its fields: the random stream, above all its SeedSequence.
+_MEMBER_BYTES = 2048
 
 
 @dataclass(frozen=True)
@@ -49,6 +55,39 @@ class Stepper:
 
     start: Callable[[np.random.Generator], State]
     advance: Callable[[State, np.random.Generator, NDArray[Any]], None]
+
+
+def check_memory(plan: Plan, shape: tuple[int, ...], *, in_memory: bool) -> None:
+    """Refuse a plan that cannot fit in the memory of this machine.
+
+    Parameters
+    ----------
+    plan : Plan
+        Checked request.
+    shape : tuple of int
+        Of one state.
+    in_memory : bool
+        The whole trajectory stays in memory; False counts what is needed beside a file.
+
+    Raises
+    ------
+    SimulatorError
+        With the size needed and the size there.
+    """
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    # state, spectral twin and one snapshot of each member, in double precision; the two long coordinates
+    beside = plan.n_members * (_MEMBER_BYTES + 3 * 8 * math.prod(shape)) + 8 * (plan.n_members + plan.n_snapshots)
+    if beside > memory:
+        raise SimulatorError(
+            f"{plan.n_members} members and {plan.n_snapshots} snapshots of shape {shape} take {beside / 1e9:.3g} GB "
+            f"beside the trajectory, this machine has {memory / 1e9:.1f} GB of memory: use fewer members, or several "
+            "runs with other seeds"
+        )
+    if in_memory and plan.n_bytes(shape) > memory:
+        raise SimulatorError(
+            f"the trajectory takes {plan.n_bytes(shape) / 1e9:.1f} GB, this machine has "
+            f"{memory / 1e9:.1f} GB of memory: pass out='run.nc' to stream it to disk, or save less often"
+        )
 
 
 def run_plan(
@@ -89,14 +128,20 @@ def run_plan(
     OutputError
         If `out` cannot be written.
     ResumeError
-        If the unfinished file belongs to another run.
+        If the unfinished file is damaged or belongs to another run.
     """
     config: dict[str, Any] = {"system": name, "parameters": parameters, "simulate": plan.request()}
-    n_bytes = plan.n_members * plan.n_snapshots * int(np.prod(layout.shape)) * np.dtype(plan.dtype).itemsize
+    n_bytes = plan.n_bytes(layout.shape)
     path = None if out is None else check_target(out, overwrite=overwrite, resume=resume, n_bytes=n_bytes)
-    checkpoint = load_checkpoint(path) if path is not None and resume else None
-    if checkpoint is not None:
-        _check_same_run(checkpoint, config)
+    checkpoint = None
+    if path is not None and resume:
+        # the state of any member: what it looks like, and so how large a checkpoint can be
+        example = stepper.start(member_stream(0, 0))
+        per_member = _MEMBER_BYTES + sum(array.nbytes for array in example)
+        checkpoint = load_checkpoint(path, 2**20 + 2 * len(json.dumps(config)) + 2 * plan.n_members * per_member)
+        if checkpoint is not None:
+            _check_same_run(checkpoint, config)
+            _check_state(checkpoint, plan, example)
     entropy = resolve_entropy(plan.seed) if checkpoint is None else checkpoint.entropy
     config["simulate"]["seed"] = entropy
     schema = make_schema(
@@ -108,17 +153,20 @@ def run_plan(
         n_snapshots=plan.n_snapshots,
         dtype=plan.dtype,
     )
-    sink: Sink = MemorySink(schema) if path is None else FileSink(path, schema, fresh=checkpoint is None)
     with ThreadPoolExecutor(plan.workers) as pool:
+        fresh = checkpoint is None
+        if checkpoint is None:
+            streams = [member_stream(entropy, member) for member in range(plan.n_members)]
+            states = list(pool.map(stepper.start, streams))
+            checkpoint = Checkpoint(0, entropy, config, states, streams)
+        # the file comes last, so that nothing which fails before leaves one
+        sink: Sink = MemorySink(schema) if path is None else FileSink(path, schema, fresh=fresh)
         try:
-            if checkpoint is None:
-                streams = [member_stream(entropy, member) for member in range(plan.n_members)]
-                states = list(pool.map(stepper.start, streams))
-                checkpoint = Checkpoint(0, entropy, config, states, streams)
             _advance_all(plan, stepper, layout.shape, checkpoint, sink, pool, progress)
         except BaseException as error:
             pool.shutdown(wait=True, cancel_futures=True)
-            advice = sink.advice()
+            # the same numbers would blow up again
+            advice = sink.abandon(hopeless=isinstance(error, BlowUpError))
             if isinstance(error, KeyboardInterrupt) and advice is not None:
                 error.add_note(advice)
             raise
@@ -190,7 +238,7 @@ def _check_same_run(checkpoint: Checkpoint, config: dict[str, Any]) -> None:
     if ours.get("simulate.seed") is None:
         theirs["simulate.seed"] = None  # seed=None continues whatever entropy the run began with
     differences = [
-        f"{key} = {ours.get(key)!r} (the file has {theirs.get(key)!r})"
+        f"{key} = {show(ours.get(key))} (the file has {show(theirs.get(key))})"
         for key in sorted(ours.keys() | theirs.keys())
         if ours.get(key) != theirs.get(key)
     ]
@@ -199,6 +247,28 @@ def _check_same_run(checkpoint: Checkpoint, config: dict[str, Any]) -> None:
             f"cannot resume with {'; '.join(differences)}: expected the arguments of the interrupted run; "
             "repeat them, or start again without resume"
         )
+
+
+def _check_state(checkpoint: Checkpoint, plan: Plan, example: State) -> None:
+    """Refuse a checkpoint that no run of this plan can have written: it would finish a file with wrong numbers."""
+    n_total = plan.n_spinup + plan.n_snapshots
+    expected = [(array.shape, array.dtype) for array in example]
+    if checkpoint.done > n_total:
+        problem = f"{checkpoint.done} save intervals done, expected at most {n_total}"
+    elif len(checkpoint.states) != plan.n_members:
+        problem = f"{len(checkpoint.states)} members, expected {plan.n_members}"
+    elif any([(array.shape, array.dtype) for array in state] != expected for state in checkpoint.states):
+        problem = f"states {[(a.shape, str(a.dtype)) for a in checkpoint.states[0]]}, expected {expected}"
+    elif not all(np.isfinite(array).all() for state in checkpoint.states for array in state):
+        problem = "states that are not finite"
+    elif not all(
+        same_stream(stream, member_stream(checkpoint.entropy, member))
+        for member, stream in enumerate(checkpoint.streams)
+    ):
+        problem = "random streams that do not belong to its seed"
+    else:
+        return
+    raise ResumeError(f"the checkpoint is damaged, it has {problem}: delete it, or start again without resume")
 
 
 def _flat(config: dict[str, Any]) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from simulators.checks import require_lags
+from simulators.checks import MAX_MAGNITUDE, MIN_MAGNITUDE, require_array, require_lags
 from simulators.errors import ParameterError
 from simulators.schema import Layout, component_layout
 from simulators.system import System
@@ -66,10 +66,13 @@ class LinearSDE(System):
                 f"noise_covariance has shape {noise.shape}: expected that of drift_matrix, {drift.shape}"
             )
         slowest = max(np.linalg.eigvals(drift), key=lambda value: value.real)
-        if slowest.real >= 0:
+        # rounding of the entries moves the eigenvalues by this much
+        limit = max(np.finfo(float).eps * float(np.abs(drift).max()), MIN_MAGNITUDE)
+        if slowest.real >= -limit:
             raise ParameterError(
-                f"drift_matrix has the eigenvalue {slowest:.6g}: expected negative real parts only, otherwise there "
-                "is no stationary state; subtract damping from its diagonal"
+                f"drift_matrix has the eigenvalue {slowest:.6g}: expected negative real parts only, below "
+                f"{-limit:.2g} to be told from zero, otherwise there is no stationary state; subtract damping from "
+                "its diagonal"
             )
         scale = float(np.abs(noise).max())
         if np.abs(noise - noise.T).max() > 1e-12 * scale:
@@ -79,7 +82,7 @@ class LinearSDE(System):
             )
         noise = (noise + noise.T) / 2
         smallest = float(np.linalg.eigvalsh(noise)[0])
-        if scale == 0 or smallest < -1e-12 * scale:
+        if scale < MIN_MAGNITUDE or smallest < -1e-12 * scale:
             raise ParameterError(
                 f"noise_covariance has smallest eigenvalue {smallest:.6g} and largest entry {scale:.6g}: expected "
                 "a positive semi-definite matrix that is not zero; pass L @ L.T for some L"
@@ -102,7 +105,13 @@ class LinearSDE(System):
     def _covariance(self) -> NDArray[np.float64]:
         from scipy.linalg import solve_continuous_lyapunov
 
-        covariance = solve_continuous_lyapunov(self._drift, -np.asarray(self.noise_covariance))
+        with np.errstate(all="ignore"):
+            covariance = solve_continuous_lyapunov(self._drift, -np.asarray(self.noise_covariance))
+        if not np.all(np.isfinite(covariance)):
+            raise ParameterError(
+                "the stationary covariance overflows double precision: expected entries of drift_matrix and "
+                "noise_covariance of comparable size; choose other units"
+            )
         return (covariance + covariance.T) / 2
 
     def transition(self, dt: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -217,16 +226,18 @@ class LinearSDE(System):
 
 
 def _matrix(name: str, value: ArrayLike) -> NDArray[np.float64]:
-    try:
-        matrix = np.array(value, dtype=np.float64)
-    except (TypeError, ValueError) as error:
-        raise ParameterError(f"{name} = {value!r}: expected a square matrix of numbers") from error
+    matrix = require_array(name, value, "a square matrix of numbers; pass for example [[-1.0, 2.0], [0.0, -3.0]]")
     if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1] or matrix.size == 0:
         raise ParameterError(
             f"{name} has shape {matrix.shape}: expected a square matrix (d, d); pass [[-1.0]] for d = 1"
         )
     if not np.all(np.isfinite(matrix)):
-        raise ParameterError(f"{name} contains NaN or infinity: expected finite numbers")
+        raise ParameterError(f"{name} contains NaN or infinity: expected finite numbers; replace them")
+    if np.abs(matrix).max() > MAX_MAGNITUDE:
+        raise ParameterError(
+            f"{name} has an entry of magnitude {np.abs(matrix).max():.3g}: expected at most {MAX_MAGNITUDE:g}, beyond "
+            "which products leave double precision; choose other units"
+        )
     return matrix
 
 

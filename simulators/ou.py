@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 
 __all__ = ["OrnsteinUhlenbeck"]
 
+# One field is then 34 GB.
+_MAX_N = 2**16
+
 
 @dataclass(frozen=True)
 class OrnsteinUhlenbeck(System):
@@ -55,7 +58,7 @@ class OrnsteinUhlenbeck(System):
         default -0.02. On an even grid the Nyquist column kx = n/2 is not advected: a real grid field has no odd
         derivative there.
     noise : float
-        Amplitude eps, > 0; the default gives eps^2 = 0.004.
+        Amplitude eps > 0, u/sqrt(time); the default gives eps^2 = 0.004.
 
     Raises
     ------
@@ -80,7 +83,7 @@ class OrnsteinUhlenbeck(System):
     references: ClassVar[str] = PRL + ", eq. 6"
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "n", require_integer("n", self.n, at_least=2))
+        object.__setattr__(self, "n", require_integer("n", self.n, at_least=2, at_most=_MAX_N))
         object.__setattr__(self, "lam", require_number("lam", self.lam, above=0))
         object.__setattr__(self, "kappa", require_number("kappa", self.kappa, at_least=0))
         object.__setattr__(self, "advection", require_number("advection", self.advection))

@@ -5,6 +5,8 @@ import os
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from simulators.checks import require_integer, require_number
 from simulators.errors import ParameterError
 
@@ -14,6 +16,13 @@ __all__ = ["Plan", "make_plan"]
 _ROUNDING = 1e-9
 
 _DTYPES = ("float64", "float32")
+
+# More snapshots, members or steps than any machine finishes; all below stays exact in integers and in floats.
+_MAX_COUNT = 10**15
+# As many bits as numpy's own fresh entropy.
+_MAX_SEED = 2**128 - 1
+# The numbers do not depend on it, and a process does not get arbitrarily many.
+_MAX_WORKERS = 1024
 
 
 @dataclass(frozen=True)
@@ -51,6 +60,10 @@ class Plan:
     seed: int | None
     workers: int
     dtype: str
+
+    def n_bytes(self, shape: tuple[int, ...]) -> int:
+        """Return the size of a record of states of `shape`."""
+        return self.n_members * self.n_snapshots * math.prod(shape) * np.dtype(self.dtype).itemsize
 
     def request(self) -> dict[str, Any]:
         """Return the arguments of ``simulate`` that decide the numbers; ``workers`` is not one of them."""
@@ -98,29 +111,31 @@ def make_plan(
     ParameterError
         Naming the first value that cannot be used.
     """
-    n_members = require_integer("n_members", n_members, at_least=1)
+    n_members = require_integer("n_members", n_members, at_least=1, at_most=_MAX_COUNT)
     save_every = require_number("save_every", save_every, above=0)
     duration = require_number("duration", duration, above=0)
     spinup = require_number("spinup", default_spinup if spinup is None else spinup, at_least=0)
     if seed is not None:
-        seed = require_integer("seed", seed, at_least=0)
-    workers = require_integer("workers", (os.cpu_count() or 1) if workers is None else workers, at_least=1)
+        seed = require_integer("seed", seed, at_least=0, at_most=_MAX_SEED)
+    workers = require_integer(
+        "workers", (os.cpu_count() or 1) if workers is None else workers, at_least=1, at_most=_MAX_WORKERS
+    )
     name = getattr(dtype, "__name__", str(dtype))
     if name not in _DTYPES:
         raise ParameterError(f"dtype = {name!r}: expected one of {', '.join(_DTYPES)}; pass dtype='float64'")
 
-    n_snapshots = math.floor(duration / save_every * (1 + _ROUNDING))
+    n_snapshots = math.floor(_count("duration", duration, "save_every", save_every) * (1 + _ROUNDING))
     if n_snapshots < 1:
         raise ParameterError(
             f"duration = {duration:g} is shorter than save_every = {save_every:g}: expected at least one "
             f"snapshot; pass duration >= {save_every:g} or a smaller save_every"
         )
     step = default_dt if dt is None else require_number("dt", dt, above=0)
-    n_steps = 1 if step is None else max(1, math.ceil(save_every / step * (1 - _ROUNDING)))
+    n_steps = 1 if step is None else max(1, math.ceil(_count("save_every", save_every, "dt", step) * (1 - _ROUNDING)))
     return Plan(
         n_members=n_members,
         n_snapshots=n_snapshots,
-        n_spinup=math.ceil(spinup / save_every * (1 - _ROUNDING)),
+        n_spinup=math.ceil(_count("spinup", spinup, "save_every", save_every) * (1 - _ROUNDING)),
         save_every=save_every,
         dt=save_every / n_steps,
         n_steps=n_steps,
@@ -130,3 +145,14 @@ def make_plan(
         workers=min(workers, n_members),
         dtype=name,
     )
+
+
+def _count(name: str, time: float, unit: str, interval: float) -> float:
+    """Return time / interval, if that many intervals can be counted."""
+    count = time / interval
+    if count > _MAX_COUNT:
+        raise ParameterError(
+            f"{name} = {time:g} is {count:.3g} times {unit} = {interval:g}: expected at most {_MAX_COUNT:.0e}; "
+            f"pass a smaller {name} or a larger {unit}"
+        )
+    return count

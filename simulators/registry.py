@@ -6,6 +6,7 @@ from difflib import get_close_matches
 from inspect import signature
 from typing import TYPE_CHECKING, Any
 
+from simulators.checks import show
 from simulators.errors import ParameterError
 from simulators.linear import LinearSDE
 from simulators.ou import OrnsteinUhlenbeck
@@ -100,5 +101,5 @@ def check_keys(found: Any, allowed: Any, what: str) -> None:
     names = list(allowed)
     for key in found:
         if key not in names:
-            close = get_close_matches(str(key), names, n=3, cutoff=0.5) or names
-            raise ParameterError(f"unknown {what} {key!r}: expected {' or '.join(map(repr, close))}")
+            close = get_close_matches(str(key)[:100], names, n=3, cutoff=0.5) or names
+            raise ParameterError(f"unknown {what} {show(key)}: expected {' or '.join(map(repr, close))}")

@@ -46,6 +46,27 @@ class CubicLaw:
     coefficients: tuple[float, float, float, float]
     noise: float
 
+    def check(self) -> None:
+        """Raise unless the Stein identity <x score> = -1 holds to 1e-3 on the quadrature nodes.
+
+        Raises
+        ------
+        ParameterError
+            If the density overflows double precision or is too narrow for the nodes: the initial states would then
+            not be stationary.
+        """
+        try:
+            with np.errstate(all="ignore"):
+                stein = self.mean(self.nodes * self.score(self.nodes))
+        except (ArithmeticError, ValueError):  # LinAlgError is a ValueError
+            stein = np.nan
+        if not abs(stein + 1) < 1e-3:
+            raise ParameterError(
+                f"the stationary density of drift coefficients {self.coefficients} and noise {self.noise:g} cannot be "
+                f"resolved (<x score> = {stein:.6g}, expected -1): choose units in which x and the coefficients are "
+                "of order one, or another noise"
+            )
+
     @property
     def diffusivity(self) -> float:
         """D = s^2 / 2."""
@@ -142,12 +163,12 @@ class CubicLaw:
         root_weight /= np.linalg.norm(root_weight)
         overlaps = vectors.T @ (root_weight * x)
         amplitudes = rates * overlaps**2 / self.diffusivity
-        if abs(amplitudes.sum() - 1) > 1e-6:
+        if not abs(amplitudes.sum() - 1) < 1e-6:
             raise ParameterError(
                 f"R(0) = {amplitudes.sum():.8f} on {n_volumes} volumes: expected 1, the density is too narrow for the "
                 f"grid; use a larger noise than {self.noise:g}, or rescale x"
             )
-        return np.exp(-np.outer(lags, rates)) @ amplitudes
+        return np.exp(-np.outer(lags, rates)) @ (amplitudes / amplitudes.sum())
 
 
 def _real_roots(polynomial: Polynomial) -> NDArray[np.float64]:

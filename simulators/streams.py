@@ -7,12 +7,13 @@ generator is named (not ``default_rng``) so that a later numpy default cannot ch
 
 import json
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 from simulators.checks import require_integer
 
-__all__ = ["dump_streams", "load_streams", "member_stream", "resolve_entropy"]
+__all__ = ["dump_streams", "load_streams", "member_stream", "resolve_entropy", "same_stream"]
 
 
 def resolve_entropy(seed: int | None) -> int:
@@ -52,10 +53,25 @@ def dump_streams(streams: Sequence[np.random.Generator]) -> str:
 
 
 def load_streams(text: str) -> list[np.random.Generator]:
-    """Return streams that continue where `dump_streams` was called."""
+    """Return streams that continue where `dump_streams` was called.
+
+    Raises
+    ------
+    ValueError
+        If a position is not one that a stream can have.
+    """
+    states: list[Any] = json.loads(text)
     streams = []
-    for state in json.loads(text):
+    for state in states:
         bit_generator = np.random.PCG64()
         bit_generator.state = state
+        if bit_generator.state != state:  # numbers out of range are cut off silently
+            raise ValueError(f"{state!r} is not the position of a stream")
         streams.append(np.random.Generator(bit_generator))
     return streams
+
+
+def same_stream(one: np.random.Generator, other: np.random.Generator) -> bool:
+    """Tell whether two generators are positions of one stream: PCG64 never changes its increment."""
+    states: list[Any] = [stream.bit_generator.state for stream in (one, other)]
+    return bool(states[0]["state"]["inc"] == states[1]["state"]["inc"])

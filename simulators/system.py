@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from simulators.checks import require_flag
 from simulators.errors import ParameterError
 from simulators.plan import Plan, make_plan
 from simulators.schema import Layout
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
     from simulators.engine import Stepper
 
-__all__ = ["PRL", "System"]
+__all__ = ["PRL", "System", "check_flags"]
 
 PRL = "Giorgini, Deck, Bischoff, Souza, Phys. Rev. Lett. 133, 267302 (2024), doi:10.1103/PhysRevLett.133.267302"
 
@@ -146,7 +147,8 @@ class System(ABC):
         dtype : {"float64", "float32"}
             Precision of the record; the dynamics always run in float64.
         out : path-like, optional
-            Stream to this netCDF file; memory then stays bounded by a block. It appears only when complete.
+            Stream to this netCDF file; memory then stays bounded by a block. It appears only when complete. After
+            a failure ``<out>.part`` stays beside it only if `resume` can continue it; after a blow-up it cannot.
         overwrite : bool
             Allow `out` to replace an existing file.
         resume : bool
@@ -165,15 +167,18 @@ class System(ABC):
         ------
         ParameterError
             If an argument cannot be used.
+        SimulatorError
+            If it needs more memory than there is.
         OutputError
             If `out` cannot be written, before anything is simulated; `OutputExistsError` if it exists.
         ResumeError
-            If the unfinished file belongs to another run.
+            If the unfinished file is damaged or belongs to another run.
         BlowUpError
             If a member stops being finite.
         """
-        from simulators.engine import run_plan
+        from simulators.engine import check_memory, run_plan
 
+        check_flags(overwrite=overwrite, resume=resume, progress=progress)
         if out is None and (overwrite or resume):
             raise ParameterError("overwrite and resume need a file: pass out='run.nc' or leave them out")
         plan = self.plan(
@@ -186,6 +191,7 @@ class System(ABC):
             workers=workers,
             dtype=dtype,
         )
+        check_memory(plan, self.layout().shape, in_memory=out is None)
         return run_plan(
             plan,
             self.make_stepper(plan.dt, plan.n_steps),
@@ -225,6 +231,14 @@ class System(ABC):
             default_spinup=self.default_spinup,
             default_dt=self.default_dt,
         )
+
+
+def check_flags(*, overwrite: Any = False, resume: Any = False, progress: Any = None) -> None:
+    """Raise a `ParameterError` unless these arguments of ``simulate`` are bools; `progress` may be None."""
+    require_flag("overwrite", overwrite)
+    require_flag("resume", resume)
+    if progress is not None:
+        require_flag("progress", progress)
 
 
 def _on_state(function: Callable[[NDArray[np.float64]], NDArray[np.float64]], u: Any, layout: Layout) -> Any:

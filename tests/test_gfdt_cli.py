@@ -54,6 +54,8 @@ def test_the_whole_way(run, tmp_path):
     assert run("plot", learned, "--against", "dx", "--at", "lag=10", "--out", tmp_path / "r.pdf")[0] == 0
     assert run("plot", data, "--times", "0,9", "--out", tmp_path / "u.svg")[0] == 0
     assert (tmp_path / "r.png").read_bytes().startswith(b"\x89PNG")
+    code, out, _ = run("check", data, score)
+    assert (code, out.split()[:3]) == (0, ["score", "check:", "green"])
     for file, word in ((data, "trajectory"), (learned, "response"), (score, "DSMScore")):
         code, out, _ = run("info", file)
         assert code == 0
@@ -89,6 +91,8 @@ def bad_calls(tmp_path, good):
     gfdt.GaussianScore().fit(np.random.default_rng(0).random((1, 50, 3)), dims=("member", "time", "a")).save(score)
     (tmp_path / "bad.toml").write_text("max-lagg = 3\n")
     (tmp_path / "broken.toml").write_text("max-lag = = 3\n")
+    (tmp_path / "deep.toml").write_text("max-lag = " + "[" * 100_000)
+    (tmp_path / "bool.toml").write_text("max-lag = true\n")
     with xr.open_dataset(good, decode_times=False) as dataset:
         dataset.load()
         for name, change in {
@@ -116,7 +120,11 @@ def bad_calls(tmp_path, good):
     yield ("train", good, "--out", tmp_path / "missing" / "s.st"), "does not exist"
     yield ("train", good, "--out", "/proc/s.st"), "/proc"
     yield ("train", good, "--out", tmp_path), "is a directory"
-    yield ("train", good, "--out", good), "exists already"
+    yield ("train", good, "--out", good, "--overwrite"), "is the input of this command"
+    yield ("respond", good, score, "--max-lag", 5, "--out", score, "--overwrite"), "is the input of this command"
+    yield ("plot", good, "--out", good, "--overwrite"), "is the input of this command"
+    yield ("train", good, "--out", score), "exists already"
+    yield ("train", good, "--out", "/dev/full", "--overwrite"), "not a regular file"
     yield (*respond, "--max-lag", 1000, *out), "not shorter than the record"
     yield (*respond, "--max-lag", -1, *out), "negative"
     yield (*respond, *out), "--max-lag"
@@ -127,6 +135,16 @@ def bad_calls(tmp_path, good):
     yield (*respond, "--config", tmp_path / "bad.toml", *out), "did you mean max_lag"
     yield (*respond, "--config", tmp_path / "broken.toml", *out), "not TOML"
     yield (*respond, "--config", tmp_path / "none.toml", *out), "no config file"
+    yield (*respond, "--config", tmp_path / "deep.toml", *out), "not TOML"
+    yield (*respond, "--config", tmp_path / "bool.toml", *out), "gives True for 'max-lag'"
+    yield (*respond, "--max-lag", 1000, "--dry-run", *out), "not shorter than the record"
+    yield (*respond, "--max-lag", 5, "--observable", "entropy", "--dry-run", *out), "observable='entropy'"
+    yield ("train", good, "--sigma", -3, "--dry-run", *out), "sigma=-3.0"
+    yield ("demo", "--device", "tpu", "--dry-run", "--out", tmp_path / "d"), "device is 'tpu'"
+    yield ("info", tmp_path / "bad.toml"), "neither netCDF nor a usable score"
+    yield ("plot", score, "--out", tmp_path / "x.png"), "is a score file"
+    yield ("check", good, tmp_path / "none.st"), "no score file"
+    yield ("respond", good), "Missing argument"
     yield ("respond", good, text, "--max-lag", 5, *out), "not a readable safetensors"
     yield ("respond", good, tmp_path / "none.st", "--max-lag", 5, *out), "no score file"
     yield ("respond", good, score, "--max-lag", 5, *out), "the score belongs to states"
@@ -151,6 +169,7 @@ def test_every_mistake_gets_one_sentence_and_exit_code_2(run, tmp_path, trajecto
         assert out == "", arguments
         assert message in err, (arguments, err)
         assert "Traceback" not in err, arguments
+        assert err.count("\n") == 1, (arguments, err)
         assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before, arguments
 
 

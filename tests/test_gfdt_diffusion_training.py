@@ -171,7 +171,7 @@ def test_interruption_keeps_the_best_so_far(bimodal):
         yield from itertools.islice(training(denoiser, anomalies, max_steps=200), 150)
         raise KeyboardInterrupt
 
-    with pytest.warns(ReliabilityWarning, match="interrupted: the weights of step"):
+    with pytest.warns(ReliabilityWarning, match="interrupted by Ctrl-C: the weights of step"):
         selection = train_and_select(denoiser, interrupted(), held_out(anomalies), decay=0.9)
     assert selection.step is not None
 

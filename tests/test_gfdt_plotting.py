@@ -38,6 +38,20 @@ def test_profile_along_a_displacement(axes):
     np.testing.assert_allclose(axes.lines[0].get_ydata(), [0, 0, np.exp(-1), 0])
 
 
+def test_components_with_names_are_chosen_by_name(axes):
+    names = ["T", "p"]
+    values = np.arange(12.0).reshape(3, 2, 2)
+    coords = {"lag": np.arange(3.0), "component": names, "component_src": names}
+    array = xr.DataArray(values, dims=("lag", "component", "component_src"), coords=coords)
+    gfdt.plot_responses({"a": array}, at={"component": "p", "component_src": "T"}, ax=axes)
+    np.testing.assert_allclose(axes.lines[0].get_ydata(), values[:, 1, 0])
+    assert axes.get_ylabel() == "response R(p, T)"
+    gfdt.plot_responses({"a": array}, ax=axes)
+    for wrong in ({"component": 0}, {"component": "q"}):
+        with pytest.raises(InputError, match="is not in the response: choose among T, p"):
+            gfdt.plot_responses({"a": array}, at=wrong, ax=axes)
+
+
 def test_errors_leave_out_rounding(axes):
     gfdt.plot_errors(gfdt.compare(response(), {"a": response(0.2), "b": response(1e-14)}), ax=axes)
     a, b = (line.get_ydata() for line in axes.lines[:2])
@@ -67,7 +81,7 @@ def test_series_of_a_vector(axes):
         (lambda ax: gfdt.plot_responses({}, ax=ax), "nothing to plot"),
         (lambda ax: gfdt.plot_responses(response(), against="time", ax=ax), "no dim 'time'"),
         (lambda ax: gfdt.plot_responses(response(), at={"z": 0}, ax=ax), "no dim 'z'"),
-        (lambda ax: gfdt.plot_errors(xr.Dataset(), metric="median", ax=ax), "metric='median'"),
+        (lambda ax: gfdt.plot_errors(xr.Dataset(), ax=ax), "what gfdt.compare returned"),
         (
             lambda ax: gfdt.plot_snapshots(
                 np.random.default_rng(0).random((9, 2, 2)), dims=("time", "y", "x"), times=(99,), ax=ax

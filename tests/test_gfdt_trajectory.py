@@ -6,7 +6,7 @@ import xarray as xr
 
 import gfdt
 from gfdt.errors import InputError, MissingFileError
-from gfdt.trajectory import state_dims, time_step
+from gfdt.trajectory import state_dims, time_step, time_unit
 
 
 def series(n_members=2, n_times=12, n=3, seed=0):
@@ -66,8 +66,41 @@ def test_cf_times_in_a_file_stay_numbers_with_their_unit(tmp_path):
     assert got["time"].attrs["units"].startswith("hours")
 
 
+def test_lags_have_the_unit_of_the_file_however_it_is_opened(tmp_path):
+    array = series().rename("x").assign_coords(time=np.arange(12) * 6.0)
+    array["time"].attrs["units"] = "hours since 1900-01-01"
+    array.to_netcdf(tmp_path / "cf.nc")
+    by_path = gfdt.load_trajectory(tmp_path / "cf.nc")
+    with xr.open_dataset(tmp_path / "cf.nc") as dataset:
+        opened = gfdt.load_trajectory(dataset)
+    assert (time_step(by_path), time_unit(by_path)) == (time_step(opened), time_unit(opened)) == (6.0, "hours")
+
+
+def test_model_calendars_and_bounds(tmp_path):
+    dataset = series().rename("x").assign_coords(time=np.arange(12) * 30.0).to_dataset()
+    dataset["time"].attrs |= {"units": "days since 0001-01-01", "calendar": "360_day", "bounds": "time_bnds"}
+    dataset["time_bnds"] = (("time", "bnds"), np.zeros((12, 2)))
+    dataset.to_netcdf(tmp_path / "model.nc")
+    with xr.open_dataset(tmp_path / "model.nc", decode_times=xr.coders.CFDatetimeCoder(use_cftime=True)) as opened:
+        got = gfdt.load_trajectory(opened)
+    assert (time_step(got), time_unit(got)) == (30.0, "days")
+
+
+def test_calendar_months_count_as_equal_steps_when_asked():
+    months = np.array(["2001-01", "2001-02", "2001-03", "2001-04", "2001-05", "2001-06", "2001-07", "2001-08"])
+    array = series(n_times=8).assign_coords(time=months.astype("datetime64[ns]"))
+    with pytest.raises(InputError, match=r"not uniform.*pass dt=30\.\d+ to count calendar months"):
+        gfdt.load_trajectory(array)
+    assert time_step(gfdt.load_trajectory(array, dt=30.4)) == pytest.approx(30.4)
+
+
+def test_step_is_not_spoiled_by_an_offset_of_time():
+    array = series(n_times=40).assign_coords(time=1e9 + 0.1 * np.arange(40))
+    assert time_step(gfdt.load_trajectory(array)) == 0.1
+
+
 def test_float32_time_coordinate_counts_as_uniform():
-    array = series(n_times=4000).assign_coords(time=(0.1 * np.arange(4000)).astype(np.float32))
+    array = series(n_times=40000).assign_coords(time=(0.1 * np.arange(40000)).astype(np.float32))
     assert time_step(gfdt.load_trajectory(array)) == pytest.approx(0.1, rel=1e-5)
 
 
@@ -111,6 +144,9 @@ def test_bad_input_is_refused_in_one_sentence(source, message):
         ({"dims": ("member", "time", "time")}, "does not name the 3 axes"),
         ({"dims": ("member", "time", "component"), "dt": -1.0}, "dt=-1.0 is not a time step"),
         ({"dims": ("member", "time", "component")}, "pass dt="),
+        ({"dims": ("member", "time", "component"), "dt": "1"}, "dt='1' is not a time step"),
+        ({"dims": ("member", "time", None)}, "are not names"),
+        ({"dims": 3}, "are not names"),
     ],
 )
 def test_bad_ndarray_arguments(arguments, message):

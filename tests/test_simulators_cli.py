@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import fields
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ import xarray as xr
 
 import simulators
 from simulators import SYSTEMS, OrnsteinUhlenbeck, ParameterError
+from simulators import __main__ as cli
 from simulators.__main__ import main
 from simulators.config import read_config
 
@@ -53,6 +55,8 @@ def test_help_and_import_stay_cheap():
         (["ou", "--lam", "much"], "invalid float value"),
         (["kdv"], "invalid choice: 'kdv'"),
         (["linear", "--drift-matrix", "[[1"], "is not JSON"),
+        (["linear", "--drift-matrix", "[" * 100_000], "is not JSON"),
+        (["linear", "--drift-matrix", "[[" + "1" * 5000 + "]]"], "is not JSON"),
     ],
 )
 def test_bad_options_exit_with_2_and_one_line(arguments, message, capsys):
@@ -74,6 +78,11 @@ def test_bad_options_exit_with_2_and_one_line(arguments, message, capsys):
         (["ou", "--members", "0", "--dry-run"], "n_members = 0"),
         (["linear", "--dry-run"], "linear has no default for drift_matrix, noise_covariance"),
         (["ou", "--config", "absent.toml"], "cannot read config absent.toml"),
+        (["linear", "--drift-matrix", "[[-" + "1" * 400 + "]]", "--noise-covariance", "[[1]]"], "square matrix"),
+        (["linear", "--drift-matrix", '[["-1"]]', "--noise-covariance", "[[1]]"], "square matrix of numbers"),
+        (["ou", "--duration", "1e300", "--save-every", "1e-300", "--dry-run"], "save_every = 1e-300"),
+        (["double-well", "--dt", "1e-300", "--dry-run"], "dt = 1e-300"),
+        (["ou", "--members", "1" + "0" * 14, "--dry-run"], "members and 100 snapshots"),
     ],
 )
 def test_bad_values_return_2_and_one_line(arguments, message, capsys, tmp_path, monkeypatch):
@@ -83,6 +92,68 @@ def test_bad_values_return_2_and_one_line(arguments, message, capsys, tmp_path, 
     assert captured.out == ""
     assert message in captured.err
     assert captured.err.count("\n") == 1
+
+
+def test_unexpected_errors_are_one_line_and_a_traceback_on_request(monkeypatch, capsys):
+    def fail(options):
+        raise IndexError("two\nlines")
+
+    monkeypatch.setattr(cli, "_run", fail)
+    monkeypatch.delenv("SIMULATORS_DEBUG", raising=False)
+    assert main(["ou"]) == 2
+    expected = "unexpected error: IndexError: two lines; set SIMULATORS_DEBUG=1 for the traceback\n"
+    assert capsys.readouterr().err == "simulators: " + expected
+    assert main(["ou"], prog="gfdt simulate") == 2
+    assert capsys.readouterr().err == "gfdt simulate: " + expected
+    monkeypatch.setenv("SIMULATORS_DEBUG", "1")
+    with pytest.raises(IndexError):
+        main(["ou"])
+
+
+@pytest.mark.parametrize(
+    ("failure", "message"),
+    [
+        (OSError(27, "File too large"), "cannot read or write a file ([Errno 27] File too large): expected"),
+        (MemoryError(), "out of memory (MemoryError): expected"),
+    ],
+)
+def test_failures_of_the_machine_are_one_line(failure, message, monkeypatch, capsys):
+    def fail(options):
+        raise failure
+
+    monkeypatch.setattr(cli, "_run", fail)
+    assert main(["ou"]) == 2
+    captured = capsys.readouterr()
+    assert captured.err.startswith(f"simulators: error: {message}")
+    assert captured.err.count("\n") == 1
+
+
+def test_the_name_of_the_program_is_that_of_the_caller(capsys):
+    assert main(["ou", "--lam", "-1", "--dry-run"], prog="gfdt simulate") == 2
+    assert capsys.readouterr().err.startswith("gfdt simulate: error: lam = -1.0")
+    with pytest.raises(SystemExit):
+        main(["ou", "--help"], prog="gfdt simulate")
+    assert capsys.readouterr().out.startswith("usage: gfdt simulate ou")
+    with pytest.raises(SystemExit):
+        main(["ou", "--lam", "x"], prog="gfdt simulate")
+    assert capsys.readouterr().err.startswith("gfdt simulate ou: error:")
+
+
+@pytest.mark.parametrize("name", SYSTEMS)
+def test_help_says_what_every_parameter_means(name, capsys):
+    meanings = cli._meanings(SYSTEMS[name])
+    assert meanings.keys() == {field.name for field in fields(SYSTEMS[name])}
+    with pytest.raises(SystemExit):
+        main([name, "--help"])
+    shown = "".join(capsys.readouterr().out.split())  # argparse breaks lines at hyphens too
+    for meaning in meanings.values():
+        assert len(meaning) > 20
+        assert "".join(meaning.split()) in shown
+
+
+def test_dry_run_of_an_endless_run_ends(capsys):
+    assert main(["double-well", "--dt", "1e-14", "--dry-run"]) == 0
+    assert "99999999900000 steps per snapshot" in capsys.readouterr().err
 
 
 def test_dry_run_says_what_would_be_written_and_writes_nothing(capsys, tmp_path):
@@ -123,6 +194,12 @@ def test_config_file_and_options_override_it(tmp_path, capsys):
         ("system = 'linear'\n", "for system 'linear': expected 'ou'"),
         ("parameters = 3\n", "expected a table"),
         ("= 3\n", "is not TOML"),
+        ("a = " + "[" * 100_000, "nested too deeply"),
+        ("a = " + "1" * 5000, "is not TOML"),
+        ("[parameters]\nlam = 0x" + "f" * 5000, "lam = a int too large"),
+        ("[parameters]\nlam = true\n", "lam = True: expected a finite number"),
+        ("[simulate]\nout = 'run.nc'\noverwrite = 'no'\n", "overwrite = 'no': expected true or false"),
+        ("[simulate]\nout = 'run.nc'\nresume = 'no'\n", "resume = 'no': expected true or false"),
     ],
 )
 def test_config_mistakes_are_named(tmp_path, text, message):

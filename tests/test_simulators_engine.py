@@ -28,6 +28,21 @@ from simulators import BlowUpError, DoubleWell, OrnsteinUhlenbeck, ParameterErro
         ({"workers": 0}, "workers = 0"),
         ({"seed": -1}, "seed = -1"),
         ({"overwrite": True}, "need a file"),
+        ({"out": "run.nc", "overwrite": "no"}, "overwrite = 'no': expected true or false"),
+        ({"out": "run.nc", "resume": 1}, "resume = 1: expected true or false"),
+        ({"progress": "yes"}, "progress = 'yes'"),
+        ({"n_members": True}, "n_members = True"),
+        ({"duration": np.True_}, "duration = True"),
+        ({"spinup": False}, "spinup = False"),
+        ({"duration": 10**400}, "duration = 1000.*expected a finite number"),
+        ({"n_members": -(10**5000)}, "n_members = a int too large to print"),
+        ({"duration": 1e300, "save_every": 1e-300}, r"save_every = 1e-300: expected a magnitude"),
+        ({"duration": 1e50, "save_every": 1e-50}, "1e.100 times save_every.*at most 1e.15"),
+        ({"dt": 1e-300}, "dt = 1e-300: expected a magnitude"),
+        ({"dt": 1e-20}, "save_every = 1 is 1e.20 times dt"),
+        ({"spinup": 1e20}, "spinup = 1e.20"),
+        ({"seed": 2**128}, "seed = 3402.*expected"),
+        ({"workers": 10**6}, "workers = 1000000"),
     ],
 )
 def test_refuses_requests_it_cannot_keep(arguments, message):
@@ -122,6 +137,27 @@ def test_large_finite_numbers_are_not_a_blow_up():
 def test_refuses_what_does_not_fit_in_memory():
     with pytest.raises(simulators.SimulatorError, match=r"GB of memory: pass out="):
         OrnsteinUhlenbeck(n=512).simulate(1000, 1e6, 1.0)
+
+
+def test_refuses_more_members_than_fit_beside_a_file(tmp_path):
+    with pytest.raises(simulators.SimulatorError, match=r"1000000000000 members.*use fewer members"):
+        DoubleWell().simulate(10**12, 1.0, out=tmp_path / "run.nc")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_numpy_scalars_are_numbers():
+    system = OrnsteinUhlenbeck(n=np.int64(4), lam=np.float32(0.5), kappa=np.array(0.25), noise=np.int32(1))
+    assert system == OrnsteinUhlenbeck(n=4, lam=0.5, kappa=0.25, noise=1)
+    plain = system.simulate(2, 4.0, 0.5, seed=3, spinup=1.0)
+    scalars = {"seed": np.uint8(3), "spinup": np.float16(1), "workers": np.int8(1), "progress": np.False_}
+    labelled = system.simulate(np.int16(2), np.float32(4), np.float64(0.5), **scalars, dtype=np.dtype("float64"))
+    np.testing.assert_array_equal(plain["u"], labelled["u"])
+    assert plain.attrs["config_json"] == labelled.attrs["config_json"]
+    for lags in (np.float32(2), np.int64(2), [np.int64(2)], np.array([2], dtype="f4"), xr.DataArray([2])):
+        np.testing.assert_array_equal(system.exact_response(lags), system.exact_response([2.0]))
+    for lags in (True, [0.0, True], ["1"], "1", [10**400], [1e300], np.array([1], dtype="m8[s]")):
+        with pytest.raises(ParameterError, match=r"lags = .*expected a 1-D"):
+            system.exact_response(lags)
 
 
 def test_progress_is_silent_without_a_terminal(monkeypatch):

@@ -28,6 +28,15 @@ def system():
         ([[-1.0]], [[0.0]], "not zero"),
         ([[np.nan]], [[1.0]], "finite"),
         ("no", [[1.0]], "square matrix of numbers"),
+        ([["-1"]], [[1.0]], "square matrix of numbers"),
+        ([[-1.0]], [[True]], "square matrix of numbers"),
+        (np.array([[True]]), [[1.0]], "square matrix of numbers"),
+        ([[-1.0], [0.0, 1.0]], [[1.0]], "square matrix of numbers"),
+        ([[-(10**400)]], [[1.0]], "square matrix of numbers"),
+        ([[-1e308]], [[1.0]], "an entry of magnitude 1e.308"),
+        ([[-1.0]], [[1e-300]], "not zero"),
+        ([[-1e-300]], [[1.0]], "to be told from zero"),
+        ([[-1.0, 1e30], [0.0, -1.0]], np.eye(2), "to be told from zero"),
     ],
 )
 def test_refuses_matrices_without_a_stationary_law(drift, noise, message):

@@ -1,10 +1,12 @@
 """Files: complete or absent under their final name, and resumable bit for bit."""
 
+import json
 import os
 import signal
 import subprocess
 import sys
 import time
+import zipfile
 
 import netCDF4
 import numpy as np
@@ -12,7 +14,15 @@ import pytest
 import xarray as xr
 from reference.simulators_toys import Exploding, RandomWalk
 
-from simulators import BlowUpError, OrnsteinUhlenbeck, OutputError, OutputExistsError, ResumeError, engine
+from simulators import (
+    BlowUpError,
+    OrnsteinUhlenbeck,
+    OutputError,
+    OutputExistsError,
+    ParameterError,
+    ResumeError,
+    engine,
+)
 from simulators.output import load_checkpoint, part_path, state_path
 
 
@@ -76,7 +86,7 @@ def test_unwritable_directory_is_refused_before_simulating():
 
 def test_full_disk_is_refused_before_simulating(tmp_path):
     with pytest.raises(OutputError, match="GB are free"):
-        OrnsteinUhlenbeck(n=512).simulate(10**6, 1e6, 1.0, out=tmp_path / "run.nc")
+        OrnsteinUhlenbeck(n=512).simulate(10, 1e6, 1.0, out=tmp_path / "run.nc")
     assert leftovers(tmp_path) == []
 
 
@@ -92,7 +102,8 @@ def test_a_failed_run_resumes_bit_for_bit(tmp_path, monkeypatch, small_blocks, s
         with pytest.raises(RuntimeError, match="power cut"):
             RandomWalk().simulate(**arguments, out=out)
     assert not out.exists()
-    assert part_path(out).exists()
+    # nothing is kept of a run that failed before its first checkpoint
+    assert leftovers(tmp_path) == ([] if fail_at == 1 else ["run.nc.part", "run.nc.part.state.npz"])
     with RandomWalk().simulate(**arguments, out=out, resume=True, workers=1) as resumed:
         np.testing.assert_array_equal(resumed["x"], expected)
     assert leftovers(tmp_path) == ["run.nc"]
@@ -137,10 +148,155 @@ def test_without_resume_a_leftover_is_overwritten(interrupted):
     assert leftovers(interrupted.parent) == ["run.nc"]
 
 
-def test_a_damaged_checkpoint_is_one_clear_error(interrupted):
-    state_path(interrupted).write_bytes(b"not a zip file")
-    with pytest.raises(ResumeError, match=r"cannot be read.*start again without resume"):
-        RandomWalk().simulate(2, 8.0, 1.0, seed=5, out=interrupted, resume=True)
+def refused(out, match):
+    """Resuming is refused, and neither finishes the file nor removes what is there."""
+    before = leftovers(out.parent)
+    with pytest.raises(ResumeError, match=match):
+        RandomWalk().simulate(2, 8.0, 1.0, seed=5, out=out, resume=True)
+    assert leftovers(out.parent) == before
+
+
+def flipped(raw):
+    middle = raw.index(b"state_0.npy") + 170  # inside the numbers: only the checksum of the archive can tell
+    return raw[:middle] + bytes([raw[middle] ^ 1]) + raw[middle + 1 :]
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [lambda raw: b"not a zip file", lambda raw: b"", lambda raw: raw[: len(raw) // 2], flipped, lambda raw: raw * 1000],
+    ids=["other", "empty", "truncated", "flipped", "huge"],
+)
+def test_a_damaged_checkpoint_is_one_clear_error(interrupted, damage):
+    state_path(interrupted).write_bytes(damage(state_path(interrupted).read_bytes()))
+    refused(interrupted, r"cannot be read.*start again without resume")
+
+
+def rewrite(out, record=None, streams=None, state_0=None):
+    """Replace parts of a checkpoint by consistent bytes with other contents."""
+    with np.load(state_path(out)) as saved:
+        arrays = dict(saved)
+    if record is not None:
+        arrays["record"] = np.array(json.dumps(json.loads(str(arrays["record"])) | record))
+    if streams is not None:
+        arrays["streams"] = np.array(json.dumps(streams(json.loads(str(arrays["streams"])))))
+    if state_0 is not None:
+        arrays["state_0"] = state_0(arrays["state_0"])
+    with open(state_path(out), "wb") as file:
+        np.savez(file, **arrays)
+
+
+def with_position(key, value):
+    return lambda states: [state | {"state": state["state"] | {key: value}} for state in states]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"record": {"done": "a"}}, "done = 'a'"),
+        ({"record": {"done": -5}}, "done = -5"),
+        ({"record": {"done": True}}, "done = True"),
+        ({"record": {"done": 10**9}}, "1000000000 save intervals done, expected at most 8"),
+        ({"record": {"config": None}}, "config is None"),
+        ({"record": {"config": {"system": "random-walk"}}}, "config is"),
+        ({"record": {"entropy": 6}}, "entropy is 6, the seed is 5"),
+        ({"record": {"n_arrays": 0}}, "n_arrays = 0"),
+        ({"record": {"n_arrays": 3}}, "KeyError"),
+        ({"record": {"n_arrays": 1}}, "states .* expected"),
+        ({"state_0": lambda x: x[:1]}, "states of shapes"),
+        ({"state_0": lambda x: x[:, :1]}, "states .* expected"),
+        ({"state_0": lambda x: x.astype("f4")}, "states .* expected"),
+        ({"state_0": lambda x: x * np.nan}, "not finite"),
+        ({"state_0": lambda x: np.array([None] * 2)}, "allow_pickle=False"),
+        ({"streams": lambda states: states[::-1]}, "random streams that do not belong to its seed"),
+        ({"streams": lambda states: [None] * 2}, "cannot be read"),
+        ({"streams": with_position("state", -1)}, "cannot be read"),
+        ({"streams": with_position("state", 2**128)}, "cannot be read"),
+        ({"streams": with_position("inc", 1)}, "do not belong"),
+    ],
+)
+def test_a_checkpoint_that_no_run_can_have_written_is_refused(interrupted, changes, message):
+    rewrite(interrupted, **changes)
+    refused(interrupted, message)
+
+
+def test_a_small_archive_that_unpacks_to_much_is_refused_unread(interrupted):
+    with zipfile.ZipFile(state_path(interrupted), "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("record.npy", bytes(10**8))
+    refused(interrupted, "it holds 100000000 bytes")
+
+
+def test_a_part_file_that_is_not_the_beginning_of_the_run_is_refused(interrupted):
+    raw = part_path(interrupted).read_bytes()
+    part_path(interrupted).write_bytes(raw[: len(raw) // 2])
+    refused(interrupted, r"run\.nc\.part cannot be read")
+    RandomWalk(start_at=1.0).simulate(2, 8.0, 1.0, seed=5, out=interrupted.with_name("other.nc")).close()
+    os.replace(interrupted.with_name("other.nc"), part_path(interrupted))
+    refused(interrupted, "expected .* with the one of its checkpoint")
+
+
+def test_overwrite_replaces_regular_files_only(tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    for out, message in ((pipe, "a named pipe"), ("/dev/null", "a device"), (tmp_path, "a directory")):
+        with pytest.raises(OutputError, match=f"is {message}.*expected"):
+            RandomWalk().simulate(1, 3.0, out=out, overwrite=True)
+    os.mkfifo(tmp_path / "run.nc.part")
+    with pytest.raises(OutputError, match=r"run\.nc\.part is a named pipe"):
+        RandomWalk().simulate(1, 3.0, out=tmp_path / "run.nc")
+    loop = tmp_path / "loop"
+    loop.symlink_to(loop)
+    with pytest.raises(OutputError, match="is a symbolic link"):
+        RandomWalk().simulate(1, 3.0, out=loop, overwrite=True)
+    assert leftovers(tmp_path) == ["loop", "pipe", "run.nc.part"]
+
+
+def test_a_symbolic_link_is_written_through(tmp_path):
+    link, target = tmp_path / "link.nc", tmp_path / "target.nc"
+    link.symlink_to(target)
+    RandomWalk().simulate(1, 3.0, out=link).close()  # it dangled
+    with pytest.raises(OutputExistsError):
+        RandomWalk().simulate(1, 3.0, out=link)
+    RandomWalk().simulate(1, 4.0, out=link, overwrite=True).close()
+    assert link.is_symlink()
+    with xr.open_dataset(target) as dataset:
+        assert dataset.sizes["time"] == 4
+    assert leftovers(tmp_path) == ["link.nc", "target.nc"]
+
+
+@pytest.mark.parametrize("out", [3, True, "a\0b", "x" * 240])
+def test_names_no_file_can_have_are_refused(tmp_path, out):
+    with pytest.raises(OutputError, match=r"expected|cannot"):
+        RandomWalk().simulate(1, 3.0, out=tmp_path / out if isinstance(out, str) else out)
+    assert leftovers(tmp_path) == []
+
+
+@pytest.mark.parametrize("blocks", [8, 10_000])
+def test_a_quota_is_one_sentence_and_leaves_nothing(tmp_path, blocks):
+    # the limit is met while the file is created (8 blocks), or its numbers alone do not fit (10 MB)
+    duration = "1000" if blocks == 8 else "3000000"
+    code = (
+        f"import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, ({blocks * 1024},) * 2)\n"
+        f"from simulators.__main__ import main\n"
+        f"sys.exit(main(['double-well', '--duration', '{duration}', '--dt', '1', '--out', sys.argv[1]]))"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path / "run.nc")]
+    # with compiled code, caches are files too
+    environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path.parent / "numba")}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.count("\n") == 1
+    assert done.stderr.startswith("simulators: error: cannot ")
+    assert leftovers(tmp_path) == []
+
+
+def test_a_full_disk_at_a_checkpoint_is_named(tmp_path, monkeypatch):
+    def full(*arguments, **options):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(np, "savez", full)
+    with pytest.raises(OutputError, match=r"state\.npz \(No space left on device\)"):
+        RandomWalk().simulate(1, 3.0, out=tmp_path / "run.nc")
+    assert leftovers(tmp_path) == []
 
 
 def test_resume_without_leftovers_starts_from_the_beginning(tmp_path):
@@ -148,10 +304,20 @@ def test_resume_without_leftovers_starts_from_the_beginning(tmp_path):
         np.testing.assert_array_equal(dataset["x"], RandomWalk().simulate(1, 3.0)["x"])
 
 
-def test_blow_up_leaves_no_final_file(tmp_path):
+def test_blow_up_leaves_nothing_because_it_would_blow_up_again(tmp_path, small_blocks):
     with pytest.raises(BlowUpError):
         Exploding(culprit=0).simulate(1, 20.0, out=tmp_path / "run.nc")
-    assert not (tmp_path / "run.nc").exists()
+    assert leftovers(tmp_path) == []
+
+
+def test_a_failure_to_start_leaves_nothing(tmp_path, monkeypatch):
+    def fail(rng):
+        raise ParameterError("found late")
+
+    monkeypatch.setattr(RandomWalk, "make_stepper", lambda *arguments: engine.Stepper(fail, fail))
+    with pytest.raises(ParameterError, match="found late"):
+        RandomWalk().simulate(1, 3.0, out=tmp_path / "run.nc")
+    assert leftovers(tmp_path) == []
 
 
 def test_a_write_error_is_named_and_can_be_resumed(tmp_path, monkeypatch, small_blocks):

@@ -21,6 +21,30 @@ def test_refuses_drifts_that_do_not_confine():
         DoubleWell(noise=1e-3).exact_response([0.0])
 
 
+@pytest.mark.parametrize(
+    ("kind", "parameters", "message"),
+    [
+        (DoubleWell, {"noise": 1e-200}, "noise = 1e-200: expected a magnitude"),
+        (DoubleWell, {"noise": 1e200}, "noise = 1e.200: expected a magnitude"),
+        (DoubleWell, {"noise": 1e-5}, "noise 1e-05 cannot be resolved"),
+        (ScalarClimate, {"cubic": 1e-300}, "cubic = 1e-300: expected a magnitude"),
+        (ScalarClimate, {"linear": 1e300}, "linear = 1e.300: expected a magnitude"),
+        (ScalarClimate, {"linear": 1e60}, "cannot be resolved"),
+        (ScalarClimate, {"cubic": 1e-50}, "cannot be resolved"),
+        (ScalarClimate, {"forcing": True}, "forcing = True"),
+    ],
+)
+def test_refuses_magnitudes_whose_density_it_cannot_compute(kind, parameters, message):
+    with pytest.raises(ParameterError, match=message):
+        kind(**parameters)
+
+
+def test_any_scale_of_the_noise_that_is_resolved_is_kept():
+    # at large noise only the quartic matters: x ~ s^(1/2), so the variance over s tends to a constant
+    variances = [DoubleWell(noise=s).law.variance / s for s in (1e10, 1e30, 1e60)]
+    np.testing.assert_allclose(variances, variances[0], rtol=1e-8)
+
+
 def test_signs_of_the_climate_model():
     # dx = F + a x + b x^2 - c x^3 at x = 2
     expected = 0.6 - 0.0222 * 2 - 0.2 * 4 - 0.0494 * 8
@@ -55,7 +79,7 @@ def test_stein_identities_hold(system):
 def test_response_starts_at_one_with_the_slope_of_the_mean_drift_gradient(system):
     h = 1e-3
     r = system.exact_response([0.0, h, 2 * h]).values[:, 0, 0]
-    assert r[0] == pytest.approx(1, abs=1e-10)
+    assert r[0] == pytest.approx(1, abs=1e-14)
     law = system.law
     slope = law.mean(np.gradient(law.drift(law.nodes), law.nodes))
     # second-order one-sided difference: error h^2 R'''(0) / 3, here below 1e-4

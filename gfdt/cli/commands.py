@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import warnings
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 
 from gfdt._version import __version__
+from gfdt.cli.check import check
 from gfdt.cli.compare import compare
 from gfdt.cli.demo import demo
 from gfdt.cli.info import info
@@ -34,7 +36,7 @@ app = typer.Typer(
 # `simulate` hands its arguments on to the simulators' own parser, --help among them.
 _PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
 app.command(context_settings=_PASS_ON)(simulate)
-for command in (train, respond, compare, plot, info, demo):
+for command in (train, check, respond, compare, plot, info, demo):
     app.command()(command)
 
 
@@ -64,13 +66,32 @@ def main(arguments: Sequence[str] | None = None) -> None:
     with warnings.catch_warnings():
         warnings.showwarning = _show_warning
         try:
-            app(args=list(arguments) if arguments is not None else None)
-        except (GfdtError, OSError, MemoryError) as error:
-            print(f"gfdt: error: {error or type(error).__name__}", file=sys.stderr)
-            sys.exit(2)
-        except KeyboardInterrupt:
-            print("gfdt: interrupted; no unfinished file was left under its final name", file=sys.stderr)
+            code = app(args=list(arguments) if arguments is not None else None, standalone_mode=False)
+        except _UsageError as error:
+            if error.ctx is not None and type(error).__name__ == "NoArgsIsHelpError":
+                print(error.ctx.get_help())
+                sys.exit(2)
+            where = error.ctx.command_path if error.ctx is not None else "gfdt"
+            _fail(f"{error.format_message().rstrip('.')}; see {where} --help")
+        except (GfdtError, OSError) as error:
+            _fail(str(error) or type(error).__name__)
+        except (KeyboardInterrupt, typer.Abort) as error:
+            note = "; ".join(getattr(error, "__notes__", ())) or "no unfinished file was left under its final name"
+            print(f"gfdt: interrupted: {note}", file=sys.stderr)
             sys.exit(130)
+        except Exception as error:
+            if os.environ.get("GFDT_DEBUG"):
+                raise
+            _fail(f"unexpected {type(error).__name__}: {error}; set GFDT_DEBUG=1 to see where, and please report it")
+    sys.exit(code or 0)
+
+
+_UsageError: type[Any] = typer.BadParameter.__mro__[1]  # typer does not export it
+
+
+def _fail(message: str) -> NoReturn:
+    print("gfdt: error: " + " ".join(message.split()), file=sys.stderr)
+    sys.exit(2)
 
 
 def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:

@@ -28,7 +28,9 @@ def compare(
     from gfdt.reading import read_response
 
     if out is not None:
-        check_output(out, overwrite=overwrite)
+        check_output(
+            out, overwrite=overwrite, inputs=[reference, *(item.partition("=")[2] or item for item in responses)]
+        )
     truth = read_response(reference)
     result = compare_responses(truth, read_named(responses))
     say(table(result))

@@ -15,13 +15,16 @@ _SHOWN = 200  # characters of an attribute
 
 def info(file: Annotated[Path, typer.Argument(help="A trajectory, response or score file.")]) -> None:
     """Describe a trajectory, a response or a score file, on stdout."""
-    from gfdt.errors import MissingFileError
+    from gfdt.errors import CheckpointError, MissingFileError
     from gfdt.reading import open_dataset
 
     if not file.exists():
         raise MissingFileError(f"there is no file {file}: check the path.")
     if file.is_file() and not _is_netcdf(file):
-        typer.echo(_score_text(file))
+        try:
+            typer.echo(_score_text(file))
+        except CheckpointError as error:
+            raise CheckpointError(f"{file} is neither netCDF nor a usable score file ({error})") from error
         return
     with open_dataset(file) as dataset:
         typer.echo(_dataset_text(file, dataset))
@@ -59,7 +62,8 @@ def _dataset_text(file: Path, dataset: xr.Dataset) -> str:
     for key, value in dataset.attrs.items():
         text = str(value)
         lines.append(f"  {key}: {text if len(text) <= _SHOWN else text[:_SHOWN] + ' ...'}")
-    return "\n".join(lines)
+    # A file may hold anything: no terminal codes, no line breaks of its own.
+    return "\n".join("".join(c if c.isprintable() else "?" for c in line) for line in lines)
 
 
 def _variable_text(variable: xr.DataArray) -> str:

@@ -15,6 +15,7 @@ from typing import Annotated, Any
 import typer
 
 from gfdt.errors import InputError, MissingFileError
+from gfdt.validation import shown
 
 __all__ = [
     "Config",
@@ -42,17 +43,22 @@ def _read_config(context: typer.Context, path: Path | None) -> Path | None:
         raise InputError(f"the config {path} is larger than 1 MiB: pass a short TOML file.")
     try:
         content = tomllib.loads(raw.decode())
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"the config {path} is not TOML ({error}): correct that line.") from error
+    except (ValueError, RecursionError) as error:  # TOMLDecodeError and UnicodeDecodeError among them
+        raise InputError(f"the config {path} is not TOML ({first_line(error)[:120]}): correct it.") from error
     allowed = {str(parameter.name): parameter for parameter in context.command.params if parameter.name != "config"}
     found: dict[str, Any] = {}
     for key, value in content.items():
         name = key.replace("-", "_")
         if name not in allowed:
-            close = get_close_matches(name, allowed, n=2, cutoff=0.5) or sorted(allowed)
-            raise InputError(f"the config {path} has an unknown key {key!r}: did you mean {' or '.join(close)}?")
-        if isinstance(value, dict):
-            raise InputError(f"the config {path} gives a table for {key!r}: write one value, e.g. {key} = 1.")
+            close = get_close_matches(name, allowed, n=2, cutoff=0.5)
+            advice = f"did you mean {' or '.join(close)}" if close else f"choose among {', '.join(sorted(allowed))}"
+            raise InputError(f"the config {path} has an unknown key {shown(key)}: {advice}.")
+        if isinstance(value, list) and all(isinstance(item, str) for item in value):
+            value = ",".join(value) if allowed[name].nargs == 1 else value
+        is_flag = bool(getattr(allowed[name], "is_flag", False))
+        if (isinstance(value, dict | list) and allowed[name].nargs == 1) or isinstance(value, bool) != is_flag:
+            wanted = "true or false" if is_flag else "one number or text"
+            raise InputError(f"the config {path} gives {shown(value)} for {key!r}: write {wanted}.")
         found[name] = value
     context.default_map = {**(context.default_map or {}), **found}
     return path
@@ -81,6 +87,11 @@ def split_names(text: str | None) -> tuple[str, ...] | None:
     if text is None:
         return None
     return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's text."""
+    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def say(message: str) -> None:

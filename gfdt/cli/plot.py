@@ -11,6 +11,7 @@ from gfdt.cli.options import Config, Out, Overwrite, Var
 from gfdt.errors import InputError
 
 FORMATS = (".png", ".pdf", ".svg")
+MAX_PANELS = 8
 
 
 def plot(
@@ -35,7 +36,8 @@ def plot(
     from gfdt.reading import open_dataset
 
     first = files[0].partition("=")[2] or files[0]
-    target = check_output(out or Path(first).with_suffix(".png"), overwrite=overwrite)
+    inputs = [item.partition("=")[2] or item for item in files]
+    target = check_output(out or Path(first).with_suffix(".png"), overwrite=overwrite, inputs=inputs)
     if target.suffix.lower() not in FORMATS:
         raise InputError(f"--out {target} has no known picture format: end it with {', '.join(FORMATS)}.")
     with open_dataset(first) as dataset:
@@ -60,13 +62,26 @@ def _point(text: str | None) -> dict[str, Any]:
     if text is None:
         return {}
     try:
-        return {name.strip(): float(value) for name, value in (part.split("=") for part in text.split(","))}
+        pairs = [part.split("=") for part in text.split(",")]
+        return {name.strip(): _number_or_label(value.strip()) for name, value in pairs}
     except ValueError as error:
-        raise InputError(f"--at {text} is not of the form dy=0,dx=1: give a number for each dim.") from error
+        raise InputError(f"--at {text} is not of the form dy=0,dx=1: give a value for each dim.") from error
+
+
+def _number_or_label(text: str) -> float | str:
+    try:
+        return float(text)
+    except ValueError:
+        return text
 
 
 def _indices(text: str) -> list[int]:
     try:
-        return [int(part) for part in text.split(",")]
+        indices = [int(part) for part in text.split(",")]
+        if len(indices) > MAX_PANELS:
+            raise InputError(f"--times asks for {len(indices)} panels: {MAX_PANELS} is the most one figure can show.")
+        return indices
     except ValueError as error:
+        if isinstance(error, InputError):
+            raise
         raise InputError(f"--times {text} is not a list of whole numbers: write e.g. 0,100,200.") from error

@@ -9,4 +9,4 @@ def simulate(context: typer.Context) -> None:
     """Simulate a system and write its trajectory (gfdt simulate --help lists systems and options)."""
     from simulators.__main__ import main as simulators_main
 
-    raise typer.Exit(simulators_main(context.args))
+    raise typer.Exit(simulators_main(context.args, prog="gfdt simulate"))

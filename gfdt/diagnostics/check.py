@@ -157,7 +157,7 @@ def check_score(
         verdict = "red" if verdict == "red" or cubic.excess > _RED else "amber"
         reasons.append(
             f"the third-order identity fails by {100 * cubic.excess:.0f} % rms: the score does not know the shape of "
-            "the density (a Gaussian score of non-Gaussian data fails here): learn it, e.g. with DSMScore, or train longer."
+            "the density (a Gaussian score of other data fails here): learn it, e.g. with DSMScore, or train longer."
         )
     if mean > _GREEN and mean_significant:
         verdict = "red" if verdict == "red" else "amber"

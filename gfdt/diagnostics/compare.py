@@ -91,7 +91,7 @@ def response_variable(response: xr.Dataset | xr.DataArray, what: str) -> xr.Data
         if "response" not in response:
             raise InputError(
                 f"{what} has no variable 'response' (found {', '.join(map(str, response.data_vars)) or 'none'}): pass "
-                "what gfdt.response or direct_response returned."
+                "what gfdt.response or exact_response returned."
             )
         response = response["response"]
     if not isinstance(response, xr.DataArray):

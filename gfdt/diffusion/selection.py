@@ -113,11 +113,14 @@ class Selection:
     history : list of dict
         One entry for each evaluation: step, seconds, training loss, held-out loss relative to the Gaussian start,
         gain and its standard error, gradient norm, learning rate.
+    interrupted : bool
+        Whether Ctrl-C ended the training.
     """
 
     step: int | None = None
     weights: dict[str, Tensor] | None = None
     history: list[dict[str, float]] = field(default_factory=list)
+    interrupted: bool = False
 
 
 def train_and_select(
@@ -194,7 +197,8 @@ def train_and_select(
                 selection.step = record.step
                 selection.weights = {name: value.clone() for name, value in average.module.state_dict().items()}
     except KeyboardInterrupt:
-        _warn_early("training was interrupted", selection)
+        selection.interrupted = True
+        _warn_early("training was interrupted by Ctrl-C", selection)
     finally:
         bar.close()
     return selection
@@ -204,10 +208,10 @@ _BAR = "{desc}: {percentage:3.0f}%|{bar}| {elapsed}<{remaining}{postfix}"
 
 
 def _warn_early(reason: str, selection: Selection) -> None:
-    kept = "the Gaussian start" if selection.step is None else f"the weights of step {selection.step}"
+    kept = "the Gaussian start was" if selection.step is None else f"the weights of step {selection.step} were"
+    advice = "" if selection.interrupted else "; train again with a smaller learning_rate or another seed"
     warnings.warn(
-        f"{reason}: {kept} was kept; train again with a smaller learning_rate or another seed if you did not "
-        "stop it yourself.",
+        f"{reason}: {kept} kept{advice}.",
         ReliabilityWarning,
         stacklevel=4,
     )

@@ -109,6 +109,8 @@ def run_case(case: Case, directory: Path, *, seed: int, device: str, log: Log) -
         log(f"{case.name}: {name} response")
         start = time.perf_counter()
         score.fit(trajectory)
+        if getattr(score, "interrupted_", False):
+            raise KeyboardInterrupt
         responses[name] = response(
             trajectory, score, max_lag=case.max_lag, lag_stride=case.lag_stride, homogeneous=case.homogeneous
         )

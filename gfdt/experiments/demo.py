@@ -18,6 +18,7 @@ from gfdt.experiments.case import Case, CaseResult, output_files, run_case
 from gfdt.output import atomic_path, check_output
 from gfdt.plotting.responses import plot_errors, plot_responses
 from gfdt.plotting.snapshots import plot_snapshots
+from gfdt.validation import one_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -99,6 +100,7 @@ def run_demo(
     chosen = tuple(cases) if cases is not None else demo_cases()
     figure_path, table_path = directory / "demo.png", directory / "errors.csv"
     targets = [path for case in chosen for path in output_files(case, directory).values()]
+    one_of("device", device, ("auto", "cpu", "cuda"))
     if dry_run:
         log("\n".join(f"would write {path}" for path in (*targets, table_path, figure_path)))
         return None
@@ -132,7 +134,7 @@ def draw(results: Sequence[CaseResult]) -> Figure:
         else:
             _draw_density(result, row[0])
             plot_responses(result.responses, ax=row[1])
-            row[1].set_title("response to a kick at lag 0")
+            row[1].set_title("response to a kick, against lag")
         plot_errors(result.comparison, ax=row[2])
         row[2].set_title("error against the exact response")
     return figure

@@ -11,9 +11,11 @@ import xarray as xr
 from gfdt.diagnostics.compare import response_variable
 from gfdt.errors import InputError
 from gfdt.plotting.style import new_axes, style_of
+from gfdt.validation import is_number
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from numpy.typing import NDArray
 
 __all__ = ["plot_errors", "plot_responses"]
 
@@ -60,19 +62,21 @@ def plot_responses(
         value = response_variable(item, repr(name))
         first = value if first is None else first
         point = _point(value, against, at or {})
-        line = value.sel(point, method="nearest")
+        line = _select(value, point)
         style = style_of(name, index)
         ax.plot(line[against].values, line.values, label=name, **style)
         if isinstance(item, xr.Dataset) and "lower" in item and "upper" in item:
-            low, high = (item[end].sel(point, method="nearest") for end in ("lower", "upper"))
+            low, high = (_select(item[end], point) for end in ("lower", "upper"))
             ax.fill_between(line[against].values, low.values, high.values, color=style["color"], alpha=0.2, lw=0)
     if first is None:
         raise InputError('there is nothing to plot: pass responses by name, e.g. {"gaussian": R}.')
     ax.axhline(0.0, color="0.7", linewidth=0.6, zorder=0)
-    units = first[against].attrs.get("units", "1")
-    ax.set_xlabel(against if units == "1" else f"{against} ({units})")
-    fixed = _said({dim: value for dim, value in point.items() if first.sizes[dim] > 1})
-    ax.set_ylabel(f"response R({', '.join(fixed)})" if fixed else "response R")
+    ax.set_xlabel(_with_unit(against, first[against]))
+    fixed = ", ".join(_said({dim: value for dim, value in point.items() if first.sizes[dim] > 1}))
+    # A long list of coordinates would not fit beside the axis.
+    ax.set_ylabel(f"response R({fixed})" if 0 < len(fixed) <= 20 else "response R")
+    if len(fixed) > 20:
+        ax.set_title(fixed, fontsize="medium")
     ax.legend(frameon=False, fontsize="small")
     return ax
 
@@ -84,9 +88,34 @@ def _point(value: xr.DataArray, against: str, at: Mapping[str, Any]) -> dict[str
     point: dict[str, Any] = {}
     for dim in map(str, value.dims):
         if dim != against:
-            default = 0 if 0 in value[dim].values else value[dim].values[0]
+            labels = value[dim].values
+            default = 0 if np.issubdtype(labels.dtype, np.number) and 0 in labels else labels[0]
             point[dim] = at.get(dim, default)
+            _check_label(dim, labels, point[dim])
     return point
+
+
+def _check_label(dim: str, labels: NDArray[Any], wanted: Any) -> None:
+    numeric = np.issubdtype(labels.dtype, np.number)
+    number = is_number(wanted)
+    if numeric and number and labels.min() <= wanted <= labels.max():
+        return
+    if not numeric and wanted in labels.tolist():
+        return
+    shown_labels = f"{labels.min()} to {labels.max()}" if numeric else ", ".join(map(str, labels[:20]))
+    raise InputError(f"{dim} = {wanted!r} is not in the response: choose among {shown_labels}.")
+
+
+def _select(value: xr.DataArray, point: Mapping[str, Any]) -> xr.DataArray:
+    """The line at a point: nearest where labels are numbers, exact where they are names."""
+    numbers = {dim: at for dim, at in point.items() if np.issubdtype(value[dim].dtype, np.number)}
+    names = {dim: at for dim, at in point.items() if dim not in numbers}
+    return value.sel(names).sel(numbers, method="nearest")
+
+
+def _with_unit(name: str, coordinate: xr.DataArray) -> str:
+    unit = str(coordinate.attrs.get("units", "1"))
+    return name if unit in ("1", "time units") else f"{name} ({unit})"
 
 
 def _said(point: Mapping[str, Any]) -> list[str]:
@@ -107,6 +136,8 @@ def plot_errors(comparison: xr.Dataset, *, metric: str = "rms", ax: Axes | None 
     ax : Axes, optional
         Where to draw. Default: a new figure.
     """
+    if not isinstance(comparison, xr.Dataset) or "estimator" not in comparison.dims:
+        raise InputError("plot_errors draws what gfdt.compare returned: pass gfdt.compare(reference, {...}).")
     if metric not in ("rms", "max"):
         raise InputError(f"metric={metric!r} is not known: choose 'rms' or 'max'.")
     ax = new_axes(ax)
@@ -115,8 +146,7 @@ def plot_errors(comparison: xr.Dataset, *, metric: str = "rms", ax: Axes | None 
         # An error of rounding size (R(0) = 1 by construction) would stretch the axis over ten decades.
         shown = error.where(error > 1e-10)
         ax.semilogy(error["lag"].values, shown.values, label=str(name), **style_of(str(name), index))
-    units = comparison["lag"].attrs.get("units", "1")
-    ax.set_xlabel("lag" if units == "1" else f"lag ({units})")
+    ax.set_xlabel(_with_unit("lag", comparison["lag"]))
     ax.set_ylabel(f"{metric} error of the response")
     ax.legend(frameon=False, fontsize="small")
     return ax

@@ -27,11 +27,11 @@ from scipy import stats
 from gfdt._version import __version__
 from gfdt.errors import InputError, ReliabilityWarning
 from gfdt.responses.correction import MODES, Correction, find_correction, find_departure
-from gfdt.responses.prepare import Prepared, prepare
+from gfdt.responses.prepare import Prepared, check_arguments, prepare
 from gfdt.scores.base import Score
 from gfdt.scores.gaussian import GaussianScore
 from gfdt.trajectory import Source, time_step, time_unit
-from gfdt.validation import is_number
+from gfdt.validation import is_number, shown
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -112,15 +112,10 @@ def response(
     """
     if perturbation is not None:
         raise InputError(
-            f"perturbation={perturbation!r} is not supported: leave it None (every component is kicked) and combine "
-            "the columns of the result, e.g. (R.response * w).sum('component_src')."
+            f"perturbation={shown(perturbation)} is not supported: leave it None (every component is kicked) and "
+            "combine the columns of the result, e.g. (R.response * w).sum('component_src')."
         )
-    if correction not in MODES:
-        raise InputError(f"correction={correction!r} is not known: choose among {', '.join(MODES)}.")
-    if confidence is not None and not (is_number(confidence) and 0 < confidence < 1):
-        raise InputError(
-            f"confidence={confidence!r} is not a level between 0 and 1: 0.95 is the custom; None for no band."
-        )
+    _check_options(correction, confidence)
     ready = prepare(
         trajectory,
         score,
@@ -176,6 +171,28 @@ def response(
             }
         ),
     )
+
+
+def check_request(
+    trajectory: Source,
+    score: Score,
+    *,
+    correction: str,
+    confidence: float | None,
+    **options: Any,
+) -> None:
+    """Raise what :func:`response` would raise for these arguments, without its work."""
+    _check_options(correction, confidence)
+    check_arguments(trajectory, score, **options)
+
+
+def _check_options(correction: str, confidence: float | None) -> None:
+    if correction not in MODES:
+        raise InputError(f"correction={shown(correction)} is not known: choose among {', '.join(MODES)}.")
+    if confidence is not None and not (is_number(confidence) and 0 < confidence < 1):
+        raise InputError(
+            f"confidence={shown(confidence)} is not a level between 0 and 1: 0.95 is the custom; None for no band."
+        )
 
 
 def _mode(correction: str, score: Score) -> str:

@@ -92,15 +92,18 @@ def prepare(
 ) -> Prepared:
     """Validate the input and accumulate the sums; the arguments are those of :func:`gfdt.response`."""
     name, function = find_observable(observable)
-    score = _usable_score(score)
-    array = _aligned(load_trajectory(trajectory, var=var, dims=dims, dt=dt), score)
-    lags = _lags(array, max_lag, lag_stride)
-    names = state_dims(array)
-    shape = tuple(array.sizes[dim] for dim in names)
-    _refuse_name_clashes(names)
-    periodic = homogeneous_dims(homogeneous, names)
-    layout = Homogeneous(names, shape) if periodic else FullMatrix(names, shape)
-
+    array, score, layout, lags = check_arguments(
+        trajectory,
+        score,
+        max_lag=max_lag,
+        lag_stride=lag_stride,
+        observable=observable,
+        homogeneous=homogeneous,
+        var=var,
+        dims=dims,
+        dt=dt,
+    )
+    periodic = not layout.dense
     x = array.values
     mean = x.mean(axis=(0, 1), dtype=np.float64)
     if periodic:
@@ -108,7 +111,7 @@ def prepare(
     units, unit_text = _units(x, mean, layout, warn=errors_wanted)
     needed = len(units) * layout.unit_bytes(lags.size)
     if needed > _MAX_BYTES:
-        advice = "" if periodic else f"homogeneous={names} if the field is the same everywhere, "
+        advice = "" if periodic else f"homogeneous={layout.dims} if the field is the same everywhere, "
         raise InputError(
             f"{len(units)} units x {lags.size} lags of a response of {layout.unit_bytes(1) // 8} numbers need "
             f"{needed / 2**30:.1f} GiB, the limit is {_MAX_BYTES / 2**30:.0f} GiB: pass {advice}a larger lag_stride or "
@@ -134,6 +137,30 @@ def prepare(
         fitted_here=score.fingerprint_ is not None and score.fingerprint_ == fingerprint(array),
         unit_text=unit_text,
     )
+
+
+def check_arguments(
+    trajectory: Source,
+    score: Score | Callable[[NDArray[Any]], NDArray[Any]],
+    *,
+    max_lag: float,
+    lag_stride: int = 1,
+    observable: str | None = None,
+    homogeneous: bool | str | Sequence[str] | None = None,
+    var: str | None = None,
+    dims: Sequence[str] | None = None,
+    dt: float | None = None,
+) -> tuple[xr.DataArray, Score, FullMatrix | Homogeneous, NDArray[np.int64]]:
+    """Validate every argument; return the record as the score has its dims, the score, the layout and the lags."""
+    find_observable(observable)
+    score = _usable_score(score)
+    array = _aligned(load_trajectory(trajectory, var=var, dims=dims, dt=dt), score)
+    lags = _lags(array, max_lag, lag_stride)
+    names = state_dims(array)
+    shape = tuple(array.sizes[dim] for dim in names)
+    _refuse_name_clashes(names)
+    periodic = homogeneous_dims(homogeneous, names)
+    return array, score, Homogeneous(names, shape) if periodic else FullMatrix(names, shape), lags
 
 
 def _usable_score(score: Any) -> Score:

@@ -1,9 +1,10 @@
 """Resampling units: the pieces of a trajectory that count as independent when errors are estimated.
 
 With many members each member is a unit; with few, every member is cut into blocks longer than the coherence time
-tau = 1/2 + 2 sum_{s>0} |rho(s)|^2 (in samples), so that the block sums are nearly independent (Carlstein's non-overlapping
-block resampling). For rho = exp(-s/T) that is T, as is the integrated autocorrelation time 1/2 + sum rho; but for an
-oscillation sum rho cancels to nothing although the record stays coherent over many periods, and tau does not.
+tau = 1/2 + 2 sum_{s>0} |rho(s)|^2 (in samples), so that the block sums are nearly independent (Carlstein's
+non-overlapping block resampling). For rho = exp(-s/T) that is T, as is the integrated autocorrelation time
+1/2 + sum rho; but for an oscillation sum rho cancels to nothing although the record stays coherent over many periods,
+and tau does not.
 """
 
 from __future__ import annotations

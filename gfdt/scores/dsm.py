@@ -98,6 +98,8 @@ class DSMScore(Score):
         One entry per held-out evaluation (see :class:`gfdt.diffusion.selection.Selection`).
     training_seconds_ : float
         Wall-clock time of ``fit``.
+    interrupted_ : bool
+        Whether ``fit`` was ended by Ctrl-C; the best weights so far were kept.
 
     References
     ----------
@@ -159,7 +161,7 @@ class DSMScore(Score):
         began = time.perf_counter()
         dims = tuple(str(dim) for dim in trajectory.dims[2:])
         shape = trajectory.shape[2:]
-        self._validate()
+        self.validate(dims)
         kind = self._kind(dims)
         defaults = NETWORKS[kind]
         device = self._device()
@@ -202,10 +204,17 @@ class DSMScore(Score):
         self.noise_level_ = sigma
         self.selected_ = GAUSSIAN_START if selection.step is None else selection.step
         self.history_ = selection.history
+        self.interrupted_ = selection.interrupted
         self.training_seconds_ = time.perf_counter() - began
 
-    def _validate(self) -> None:
-        """Refuse every setting that cannot be used, before any work."""
+    def validate(self, dims: tuple[str, ...]) -> None:
+        """Refuse every setting that cannot be used on states with these dims; ``fit`` calls it before any work.
+
+        Raises
+        ------
+        InputError
+            At the first of them.
+        """
         for name, allowed in (
             ("precondition", _PRECONDITIONS),
             ("objective", _OBJECTIVES),
@@ -220,6 +229,8 @@ class DSMScore(Score):
         integer("max_steps", self.max_steps, 1, 10**9, optional=True)
         integer("batch_size", self.batch_size, 2, 10**7, optional=True)
         integer("seed", self.seed, 0, 2**63 - 1)
+        self._options(self._kind(dims))
+        self._device()
 
     def _kind(self, dims: tuple[str, ...]) -> str:
         """Return the registry's name of the network, or of the one whose layout a given module shares."""
@@ -294,7 +305,8 @@ class DSMScore(Score):
         denoiser = self._denoiser
         if denoiser is None:
             return 0.0
-        device = denoiser.mean.device
+        device = self._device()
+        denoiser.to(device)
         with torch.inference_mode():
             anomalies = torch.from_numpy(_anomalies(states, self.covariance_, denoiser.scale)).to(device)
             level = torch.full((len(anomalies),), self.noise_level_ / denoiser.scale, device=device)
@@ -345,8 +357,7 @@ class DSMScore(Score):
             homogeneous=isinstance(covariance, SpectralCovariance),
             **settings,
         )
-        score._validate()
-        score._kind(tuple(config["state_dims"]))
+        score.validate(tuple(config["state_dims"]))
         score._kind_, score._options_ = kind, score._options(kind)
         score.covariance_ = covariance
         score.selected_ = _checked_step(config["selected"])

@@ -63,9 +63,14 @@ class GaussianScore(Score):
         self.homogeneous = homogeneous
         self.shrinkage = shrinkage
 
-    def _fit(self, trajectory: xr.DataArray) -> None:
+    def validate(self, dims: tuple[str, ...]) -> None:
+        """Refuse settings that cannot be used on states with these dims; ``fit`` calls it."""
         number("shrinkage", self.shrinkage, low=0.0, high=1.0, closed=True)
+        homogeneous_dims(self.homogeneous, dims)
+
+    def _fit(self, trajectory: xr.DataArray) -> None:
         dims = tuple(str(dim) for dim in trajectory.dims[2:])
+        self.validate(dims)
         states = trajectory.values.reshape(-1, *trajectory.shape[2:])
         self.covariance_: DenseCovariance | SpectralCovariance
         if homogeneous_dims(self.homogeneous, dims):

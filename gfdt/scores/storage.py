@@ -71,7 +71,9 @@ def read_score_file(path: str | Path) -> tuple[dict[str, Any], dict[str, NDArray
         raise InputError(f"the score file is given as a {type(path).__name__}: pass its path.")
     path = Path(path)
     if not path.is_file():
-        raise MissingFileError(f"there is no score file {path}: check the path, or write one with score.save(path).")
+        raise MissingFileError(
+            f"there is no score file {path}: check the path, or write one with score.save(path) or gfdt train."
+        )
     if os.path.getsize(path) > MAX_FILE_BYTES:
         raise CheckpointError(f"{path} is larger than {MAX_FILE_BYTES // 2**30} GiB, too large for a score file.")
     header, arrays = _read(path)
