@@ -75,15 +75,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
             _fail(f"{error.format_message().rstrip('.')}; see {where} --help")
         except (GfdtError, OSError) as error:
             _fail(str(error) or type(error).__name__)
-        except (KeyboardInterrupt, typer.Abort) as error:
-            note = "; ".join(getattr(error, "__notes__", ())) or "no unfinished file was left under its final name"
-            print(f"gfdt: interrupted: {note}", file=sys.stderr)
-            sys.exit(130)
+        except (KeyboardInterrupt, typer.Abort):
+            code = _INTERRUPTED
         except Exception as error:
             if os.environ.get("GFDT_DEBUG"):
                 raise
             _fail(f"unexpected {type(error).__name__}: {error}; set GFDT_DEBUG=1 to see where, and please report it")
+    # The parser may turn Ctrl-C into this code by itself; the simulators then have said their own sentence already.
+    if code == _INTERRUPTED and "simulate" not in (sys.argv[1:] if arguments is None else arguments)[:1]:
+        print("gfdt: interrupted; no unfinished file was left under its final name", file=sys.stderr)
     sys.exit(code or 0)
+
+
+_INTERRUPTED = 130
 
 
 _UsageError: type[Any] = typer.BadParameter.__mro__[1]  # typer does not export it

@@ -71,9 +71,8 @@ def train(
     say(_said(estimator))
     typer.echo(target)
     if getattr(estimator, "interrupted_", False):
-        interrupt = KeyboardInterrupt()
-        interrupt.add_note(f"the best weights so far are in {target}")
-        raise interrupt
+        say(f"the best weights so far are in {target}")
+        raise KeyboardInterrupt
 
 
 def _estimator(kind: str, *, homogeneous: tuple[str, ...] | None, shrinkage: float, **options: Any) -> Any:
