@@ -7,6 +7,7 @@ import time
 
 import numpy as np
 import scipy.fft
+from numba import njit
 
 import simulators
 
@@ -20,17 +21,25 @@ def best_of(function, repeats=5):
     return min(times)
 
 
+@njit
+def fill(rng, out):
+    """Normal numbers from compiled code: faster than NumPy's own loop over the same stream."""
+    for i in range(out.size):
+        out[i] = rng.standard_normal()
+
+
 def floor(n, count):
     """Normals and inverse transforms of many fields at once, so that no call overhead is in it."""
     rng = np.random.default_rng(0)
     batch = 2**16 // n**2
-    buffer = np.empty((batch, n, n))
+    buffer = np.empty(batch * n * n)
+    fill(rng, buffer)
     field = np.ones((batch, n, n // 2 + 1), dtype=complex)
     rounds = max(count // batch, 1)
 
     def normals():
         for _ in range(rounds):
-            rng.standard_normal(out=buffer)
+            fill(rng, buffer)
 
     def transforms():
         for _ in range(rounds):

@@ -72,8 +72,8 @@ class Prepared:
 
     @property
     def conjugate_mean(self) -> NDArray[np.float64]:
-        """<B>, which is zero for an exact score."""
-        return self.conjugate.mean(axis=(0, 1), dtype=np.float64)
+        """<B>, which is zero for an exact score; one number for all sites of a homogeneous field."""
+        return _mean(self.conjugate, self.layout)
 
 
 def prepare(
@@ -105,9 +105,7 @@ def prepare(
     )
     periodic = not layout.dense
     x = array.values
-    mean = x.mean(axis=(0, 1), dtype=np.float64)
-    if periodic:
-        mean = np.full_like(mean, mean.mean())
+    mean = _mean(x, layout)
     units, unit_text = _units(x, mean, layout, warn=errors_wanted)
     needed = len(units) * layout.unit_bytes(lags.size)
     if needed > _MAX_BYTES:
@@ -263,7 +261,7 @@ def _accumulate(
 ) -> tuple[UnitSums, UnitSums, NDArray[Any]]:
     """Per-unit sums of <A(t) B(0)>, of M = <x B(0)> and the covariance C, in the layout's basis."""
     times = x.shape[1]
-    conjugate_mean = conjugate.mean(axis=(0, 1), dtype=np.float64)
+    conjugate_mean = _mean(conjugate, layout)
     zero = np.zeros(1, dtype=np.int64)
     raw: list[NDArray[Any]] = []
     stein: list[NDArray[Any]] = []
@@ -284,6 +282,12 @@ def _accumulate(
     counts = np.stack([pair_counts(unit, times, lags) for unit in units])
     counts = counts.reshape(counts.shape + (1,) * (raw_sums.ndim - 2))
     return UnitSums(raw_sums, counts), UnitSums(stein_sums, counts[:, 0]), covariance / (x.shape[0] * times)
+
+
+def _mean(values: NDArray[Any], layout: FullMatrix | Homogeneous) -> NDArray[np.float64]:
+    """Mean over members and times, and over sites where they are all alike."""
+    mean = values.mean(axis=(0, 1), dtype=np.float64)
+    return mean if layout.dense else np.full_like(mean, mean.mean())
 
 
 def _observable_mean(x: NDArray[Any], mean: NDArray[Any], function: Callable[..., NDArray[Any]]) -> Any:
