@@ -225,7 +225,7 @@ def check_target(out: Any, *, overwrite: bool, resume: bool, n_bytes: int) -> Pa
         If it is or leads to anything but a regular file, the directory is missing or not writable, or the disk too
         full.
     OutputExistsError
-        If the file exists and `overwrite` is false.
+        If the file exists and `overwrite` is false, or an interrupted run is there and neither it nor `resume` is true.
     """
     try:
         path = Path(os.path.realpath(Path(out)))
@@ -241,6 +241,11 @@ def check_target(out: Any, *, overwrite: bool, resume: bool, n_bytes: int) -> Pa
             )
     if kind is not None and not overwrite:
         raise OutputExistsError(f"{path} exists: pass overwrite=True (--overwrite) to replace it, or another out")
+    if state_path(path).exists() and not (resume or overwrite):
+        raise OutputExistsError(
+            f"{part_path(path)} is an interrupted run of {path.name}: pass resume=True (--resume) to continue it, or "
+            "overwrite=True (--overwrite) to start again"
+        )
     if not path.parent.is_dir():
         raise OutputError(f"{path.parent} is not a directory: expected a place for {path.name}; create it first")
     part = part_path(path)

@@ -142,8 +142,12 @@ def test_resume_with_seed_none_keeps_the_entropy_of_the_file(interrupted):
         assert resumed.attrs["seed_entropy"] == "5"
 
 
-def test_without_resume_a_leftover_is_overwritten(interrupted):
-    with RandomWalk().simulate(2, 8.0, 1.0, seed=77, out=interrupted) as fresh:
+def test_an_interrupted_run_is_replaced_only_on_request(interrupted):
+    before = leftovers(interrupted.parent)
+    with pytest.raises(OutputExistsError, match=r"interrupted run of run\.nc.*--resume.*--overwrite"):
+        RandomWalk().simulate(2, 8.0, 1.0, seed=77, out=interrupted)
+    assert leftovers(interrupted.parent) == before
+    with RandomWalk().simulate(2, 8.0, 1.0, seed=77, out=interrupted, overwrite=True) as fresh:
         np.testing.assert_array_equal(fresh["x"], RandomWalk().simulate(2, 8.0, 1.0, seed=77)["x"])
     assert leftovers(interrupted.parent) == ["run.nc"]
 
