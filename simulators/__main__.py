@@ -119,7 +119,7 @@ def _run(options: dict[str, Any]) -> int:
 def _describe(system: System, simulate: dict[str, Any]) -> None:
     """Say on standard error what a run would write, and about how long it would take."""
     from simulators.engine import check_memory
-    from simulators.output import check_target
+    from simulators.target import check_target
 
     files = ("out", "overwrite", "resume", "progress")
     check_flags(**{key: simulate[key] for key in files[1:] if key in simulate})

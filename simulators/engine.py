@@ -19,12 +19,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from simulators.checkpoint import Checkpoint, State, load_checkpoint
 from simulators.checks import show
 from simulators.errors import BlowUpError, ResumeError, SimulatorError
-from simulators.output import Checkpoint, FileSink, MemorySink, Sink, State, check_target, load_checkpoint
+from simulators.output import FileSink, MemorySink, Sink
 from simulators.plan import Plan
 from simulators.schema import Layout, make_schema
 from simulators.streams import member_stream, resolve_entropy, same_stream
+from simulators.target import check_target
 
 if TYPE_CHECKING:
     import xarray as xr

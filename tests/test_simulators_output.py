@@ -23,7 +23,8 @@ from simulators import (
     ResumeError,
     engine,
 )
-from simulators.output import load_checkpoint, part_path, state_path
+from simulators.checkpoint import load_checkpoint
+from simulators.target import part_path, state_path
 
 
 @pytest.fixture
