@@ -67,7 +67,7 @@ class DSMScore(Score):
     homogeneous : None, bool or sequence of str
         As in :class:`gfdt.GaussianScore`: C diagonal in Fourier space. Default None: yes for resnet, no for mlp.
     max_steps, max_minutes : optional
-        Budget of training; what is reached first ends it. Default: 1500 steps (mlp; about 15 s on two cores) or
+        Budget of training; what is reached first ends it. Default: 1500 steps (mlp; about 20 s on two cores) or
         400 (resnet; a few minutes for 32 x 32). Only ``max_steps`` alone gives the same result every time.
     batch_size : int, optional
         Network evaluations per step, default 4096 (mlp) or 32 (resnet).
