@@ -24,7 +24,8 @@ class MLP(nn.Module):
     size : int
         d, the number of components.
     width : int
-        Hidden units. Default 64: enough for a score in a few dimensions, and a step of 4096 samples takes about 12 ms on two cores.
+        Hidden units. Default 64: enough for a score in a few dimensions, and a step of 4096 samples takes about
+        12 ms on two cores.
     depth : int
         Residual blocks. Default 2.
     """
