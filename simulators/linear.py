@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from simulators.answers import component_axes, label_covariance, label_response
 from simulators.checks import MAX_MAGNITUDE, MIN_MAGNITUDE, require_array, require_lags
 from simulators.errors import ParameterError
 from simulators.schema import Layout, component_layout
@@ -192,18 +193,11 @@ class LinearSDE(System):
         ParameterError
             If a lag is negative or not finite.
         """
-        import xarray as xr
         from scipy.linalg import expm
 
         lags = require_lags(lags)
-        index = np.arange(len(self._drift))
-        return xr.DataArray(
-            np.stack([expm(self._drift * t) for t in lags]),
-            dims=("lag", "component", "component_src"),
-            coords={"lag": lags, "component": index, "component_src": index},
-            name="response",
-            attrs={"long_name": "exact linear response", "units": "1"},
-        )
+        response = np.stack([expm(self._drift * t) for t in lags])
+        return label_response(response, lags, component_axes(len(self._drift)))
 
     def exact_covariance(self) -> "xr.DataArray":
         """Return the stationary covariance C, the solution of B C + C B^T + Q = 0.
@@ -213,16 +207,7 @@ class LinearSDE(System):
         xarray.DataArray
             "covariance", dims (component, component_src).
         """
-        import xarray as xr
-
-        index = np.arange(len(self._drift))
-        return xr.DataArray(
-            self._covariance.copy(),
-            dims=("component", "component_src"),
-            coords={"component": index, "component_src": index},
-            name="covariance",
-            attrs={"long_name": "exact stationary covariance", "units": "1"},
-        )
+        return label_covariance(self._covariance.copy(), component_axes(len(self._drift)))
 
 
 def _matrix(name: str, value: ArrayLike) -> NDArray[np.float64]:

@@ -21,8 +21,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from simulators.answers import displacement_axes, label_covariance, label_response
 from simulators.checks import require_integer, require_lags, require_number
-from simulators.grid import advection_wavenumber, displacements, positions, wavenumber_squared
+from simulators.grid import advection_wavenumber, positions, wavenumber_squared
 from simulators.schema import Layout, field_layout
 from simulators.system import PRL, System
 
@@ -177,17 +178,9 @@ class OrnsteinUhlenbeck(System):
         ParameterError
             If a lag is negative or not finite.
         """
-        import xarray as xr
-
         lags = require_lags(lags)
         response = np.stack([np.fft.irfft2(self.propagator(t), s=(self.n, self.n), axes=(-2, -1)) for t in lags])
-        return xr.DataArray(
-            np.fft.fftshift(response, axes=(-2, -1)),
-            dims=("lag", "dy", "dx"),
-            coords={"lag": lags, "dy": displacements(self.n), "dx": displacements(self.n)},
-            name="response",
-            attrs={"long_name": "exact linear response", "units": "1"},
-        )
+        return label_response(np.fft.fftshift(response, axes=(-2, -1)), lags, displacement_axes(self.n))
 
     def exact_covariance(self) -> "xr.DataArray":
         """Return the stationary covariance function <u(r') u(r' + r)> = n^-2 sum_k C_k exp(i k r).
@@ -197,13 +190,5 @@ class OrnsteinUhlenbeck(System):
         xarray.DataArray
             "covariance", dims (dy, dx), centred signed displacements in grid cells; (0, 0) is the variance.
         """
-        import xarray as xr
-
         covariance = np.fft.irfft2(self.spectrum(), s=(self.n, self.n), axes=(-2, -1))
-        return xr.DataArray(
-            np.fft.fftshift(covariance, axes=(-2, -1)),
-            dims=("dy", "dx"),
-            coords={"dy": displacements(self.n), "dx": displacements(self.n)},
-            name="covariance",
-            attrs={"long_name": "exact stationary covariance", "units": "1"},
-        )
+        return label_covariance(np.fft.fftshift(covariance, axes=(-2, -1)), displacement_axes(self.n))

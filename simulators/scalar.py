@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from simulators.answers import component_axes, label_covariance, label_response
 from simulators.checks import require_lags, require_number
 from simulators.scalar_law import CubicLaw
 from simulators.schema import Layout, component_layout
@@ -99,16 +100,8 @@ class _CubicSystem(System):
         ParameterError
             If a lag is negative, or the noise too small for the grid.
         """
-        import xarray as xr
-
         lags = require_lags(lags)
-        return xr.DataArray(
-            self.law.response(lags)[:, None, None],
-            dims=("lag", "component", "component_src"),
-            coords={"lag": lags, "component": [0], "component_src": [0]},
-            name="response",
-            attrs={"long_name": "exact linear response", "units": "1"},
-        )
+        return label_response(self.law.response(lags)[:, None, None], lags, component_axes(1))
 
     def exact_covariance(self) -> "xr.DataArray":
         """Return the stationary variance by quadrature.
@@ -118,15 +111,7 @@ class _CubicSystem(System):
         xarray.DataArray
             "covariance", dims (component, component_src), shape (1, 1).
         """
-        import xarray as xr
-
-        return xr.DataArray(
-            [[self.law.variance]],
-            dims=("component", "component_src"),
-            coords={"component": [0], "component_src": [0]},
-            name="covariance",
-            attrs={"long_name": "exact stationary covariance", "units": "1"},
-        )
+        return label_covariance(np.array([[self.law.variance]]), component_axes(1))
 
 
 @dataclass(frozen=True)

@@ -82,8 +82,8 @@ def test_resnet_needs_a_field(peaks):
         gfdt.DSMScore("resnet", **QUICK).fit(peaks[..., 0], dims=("member", "time"))
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="asks for a GPU where there is none")
-def test_cuda_without_a_gpu_is_refused(peaks):
+def test_cuda_without_a_gpu_is_refused(peaks, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(InputError, match="torch finds no GPU"):
         gfdt.DSMScore(device="cuda").fit(peaks, dims=VECTOR)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -55,30 +55,20 @@ def respond(
     if isinstance(estimator, DSMScore):
         estimator.device = device
         estimator.validate(estimator.state_dims_)
-    check_request(
-        array,
-        estimator,
-        max_lag=max_lag,
-        lag_stride=lag_stride,
-        observable=observable,
-        homogeneous=periodic,
-        correction=correction,
-        confidence=confidence,
-    )
+    options: dict[str, Any] = {
+        "max_lag": max_lag,
+        "lag_stride": lag_stride,
+        "observable": observable,
+        "homogeneous": periodic,
+        "correction": correction,
+        "confidence": confidence,
+    }
+    check_request(array, estimator, **options)
     if dry_run:
         say(f"would compute the {estimator.label} response up to lag {max_lag:g} and write {target}")
         return
     say(f"evaluating the score on {array.sizes['member'] * array.sizes['time']} states")
-    result = response(
-        array,
-        estimator,
-        max_lag=max_lag,
-        lag_stride=lag_stride,
-        observable=observable,
-        homogeneous=periodic,
-        correction=correction,
-        confidence=confidence,
-    )
+    result = response(array, estimator, **options)
     result.attrs["history"] = f"gfdt respond {trajectory.name} {Path(score).name}"
     write_dataset(result, target, overwrite=overwrite)
     say(f"error bars from {result.attrs['resampling']}; {result.attrs['correction_summary']}")

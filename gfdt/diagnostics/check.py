@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gfdt.covariance import SpectralCovariance
-from gfdt.responses.correction import Departure, UnitSums, find_departure, significance_threshold
-from gfdt.responses.prepare import Prepared, prepare
+from gfdt.responses.correction import Departure, UnitSums, find_departure, significance_threshold, standard_error
+from gfdt.responses.prepare import Prepared, check_arguments, prepare
 from gfdt.scores.base import Score
 from gfdt.trajectory import Source
 
@@ -130,9 +130,8 @@ def check_score(
     """
     if homogeneous is None and isinstance(getattr(score, "covariance_", None), SpectralCovariance):
         homogeneous = True
-    ready = prepare(
-        trajectory, score, max_lag=0.0, homogeneous=homogeneous, var=var, dims=dims, dt=dt, progress=progress
-    )
+    request = check_arguments(trajectory, score, max_lag=0.0, homogeneous=homogeneous, var=var, dims=dims, dt=dt)
+    ready = prepare(request, progress=progress)
     departure = find_departure(
         ready.stein,
         parametric=ready.layout.parametric(ready.covariance, ready.score.noise_level_),
@@ -218,14 +217,12 @@ def _cubic_departure(ready: Prepared, parametric: float | NDArray[np.float64]) -
 def _mean_score(ready: Prepared) -> tuple[float, float, bool]:
     """Largest |<s_j>| over the rms of s_j, in standard errors, and whether chance would hardly exceed it."""
     units = ready.conjugate_units
-    influence = units.influence()
-    n_units = influence.shape[0]
-    stderr = np.sqrt((influence**2).sum(axis=0) * n_units / max(n_units - 1, 1))
+    stderr = standard_error(units.influence())
     mean = np.abs(units.mean())
     rms = np.sqrt((ready.conjugate.astype(np.float64) ** 2).mean(axis=(0, 1))).ravel()
     z = mean / np.maximum(stderr, 1e-300)
     share = float((mean / np.maximum(rms, 1e-300)).max())
-    return share, float(z.max()), bool(z.max() > significance_threshold(z.size, n_units))
+    return share, float(z.max()), bool(z.max() > significance_threshold(z.size, len(ready.units)))
 
 
 def _drift(ready: Prepared) -> tuple[float, bool]:

@@ -38,6 +38,7 @@ __all__ = [
     "find_correction",
     "find_departure",
     "significance_threshold",
+    "standard_error",
 ]
 
 MODES = ("auto", "stein", "none")
@@ -102,7 +103,7 @@ def find_departure(
     inverse = _inverse(parametric) if dense else 1 / parametric
     measured = (stein.mean() @ inverse if dense else stein.mean() * inverse) * scale
     influence = (stein.influence() @ inverse if dense else stein.influence() * inverse) * scale
-    stderr = _standard_error(influence)
+    stderr = standard_error(influence)
     identity = np.eye(measured.shape[0]) if dense else np.ones(measured.shape)
     departure = np.abs(measured - identity)
     # An in-sample Gaussian fit satisfies the identity to rounding, which is not a departure.
@@ -123,7 +124,8 @@ def significance_threshold(n_entries: int, n_units: int) -> float:
     return float(stats.t.ppf(1 - 0.0005 / n_entries, max(n_units - 1, 1)))
 
 
-def _standard_error(influence: NDArray[Any]) -> NDArray[np.float64]:
+def standard_error(influence: NDArray[Any]) -> NDArray[np.float64]:
+    """Return the standard error that the units' contributions e_u (axis 0) add up to: [n/(n-1) sum |e_u|^2]^(1/2)."""
     n_units = influence.shape[0]
     return np.sqrt((np.abs(influence) ** 2).sum(axis=0) * n_units / max(n_units - 1, 1))
 
@@ -237,7 +239,7 @@ def find_correction(
     if mode == "stein":
         return Correction(dense, measured, None, None, identity)
     n_units = stein.sums.shape[0]
-    variance = _standard_error(stein.influence()) ** 2
+    variance = standard_error(stein.influence()) ** 2
     variance = variance * scale**2
     evidence = np.abs((measured - parametric) * scale) ** 2 - 9 * variance
     prior = np.maximum(_PRIOR_SPREAD**2, evidence)

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 __all__ = ["outer_sums", "pair_counts", "spectral_sums"]
 
-# Up to this many components the transforms in time cost no more than a product per lag, and unlike short threaded
-# products they do not collapse (seen: 400 x) when the cores are shared with another program.
+# Up to this many components the transforms in time cost at most about twice a product per lag on idle cores, and unlike
+# short threaded products they do not collapse (seen: 400 x) when the cores are shared with another program.
 _FFT_COMPONENTS = 8
 
 

@@ -116,7 +116,7 @@ def response(
             "combine the columns of the result, e.g. (R.response * w).sum('component_src')."
         )
     _check_options(correction, confidence)
-    ready = prepare(
+    request = check_arguments(
         trajectory,
         score,
         max_lag=max_lag,
@@ -126,9 +126,8 @@ def response(
         var=var,
         dims=dims,
         dt=dt,
-        progress=progress,
-        errors_wanted=confidence is not None,
     )
+    ready = prepare(request, progress=progress, errors_wanted=confidence is not None)
     layout = ready.layout
     mode = _mode(correction, ready.score)
     found = find_correction(

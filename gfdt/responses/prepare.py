@@ -29,9 +29,30 @@ if TYPE_CHECKING:
     import xarray as xr
     from numpy.typing import NDArray
 
-__all__ = ["Prepared", "prepare"]
+__all__ = ["Prepared", "Request", "check_arguments", "prepare"]
 
 _MAX_BYTES = 2 * 2**30  # of per-unit sums; at the peak three times as much is in use
+
+
+@dataclass(frozen=True)
+class Request:
+    """Validated arguments: what is to be computed from what.
+
+    Attributes
+    ----------
+    trajectory : the record (member, time, *state), its dims ordered as the score's
+    score : Score
+    observable, function : name of the observable, and A(x', m)
+    layout : FullMatrix or Homogeneous
+    lags : (n_lags,) in samples
+    """
+
+    trajectory: xr.DataArray
+    score: Score
+    observable: str
+    function: Callable[[NDArray[Any], NDArray[Any]], NDArray[Any]]
+    layout: FullMatrix | Homogeneous
+    lags: NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -76,53 +97,28 @@ class Prepared:
         return _mean(self.conjugate, self.layout)
 
 
-def prepare(
-    trajectory: Source,
-    score: Score | Callable[[NDArray[Any]], NDArray[Any]],
-    *,
-    max_lag: float,
-    lag_stride: int = 1,
-    observable: str | None = None,
-    homogeneous: bool | str | Sequence[str] | None = None,
-    var: str | None = None,
-    dims: Sequence[str] | None = None,
-    dt: float | None = None,
-    progress: bool | None = None,
-    errors_wanted: bool = True,
-) -> Prepared:
-    """Validate the input and accumulate the sums; the arguments are those of :func:`gfdt.response`."""
-    name, function = find_observable(observable)
-    array, score, layout, lags = check_arguments(
-        trajectory,
-        score,
-        max_lag=max_lag,
-        lag_stride=lag_stride,
-        observable=observable,
-        homogeneous=homogeneous,
-        var=var,
-        dims=dims,
-        dt=dt,
-    )
-    periodic = not layout.dense
+def prepare(request: Request, *, progress: bool | None, errors_wanted: bool = True) -> Prepared:
+    """Evaluate the score on every state and accumulate the sums."""
+    array, score, layout, lags = request.trajectory, request.score, request.layout, request.lags
     x = array.values
     mean = _mean(x, layout)
     units, unit_text = _units(x, mean, layout, warn=errors_wanted)
     needed = len(units) * layout.unit_bytes(lags.size)
     if needed > _MAX_BYTES:
-        advice = "" if periodic else f"homogeneous={layout.dims} if the field is the same everywhere, "
+        advice = "" if not layout.dense else f"homogeneous={layout.dims} if the field is the same everywhere, "
         raise InputError(
             f"{len(units)} units x {lags.size} lags of a response of {layout.unit_bytes(1) // 8} numbers need "
             f"{needed / 2**30:.1f} GiB, the limit is {_MAX_BYTES / 2**30:.0f} GiB: pass {advice}a larger lag_stride or "
             "a smaller max_lag."
         )
     conjugate = _conjugate_variable(score, x, progress)
-    raw, stein, covariance = _accumulate(layout, x, conjugate, mean, function, units, lags, name == "mean")
+    raw, stein, covariance = _accumulate(request, conjugate, mean, units)
     totals = np.stack([conjugate[u.member, u.start : u.stop].sum(axis=0, dtype=np.float64).ravel() for u in units])
     counts = np.array([[u.stop - u.start] for u in units], dtype=np.float64)
     return Prepared(
         trajectory=array,
         score=score,
-        observable=name,
+        observable=request.observable,
         layout=layout,
         lags=lags,
         raw=raw,
@@ -148,9 +144,9 @@ def check_arguments(
     var: str | None = None,
     dims: Sequence[str] | None = None,
     dt: float | None = None,
-) -> tuple[xr.DataArray, Score, FullMatrix | Homogeneous, NDArray[np.int64]]:
-    """Validate every argument; return the record as the score has its dims, the score, the layout and the lags."""
-    find_observable(observable)
+) -> Request:
+    """Validate every argument, which are those of :func:`gfdt.response`; no score is evaluated yet."""
+    name, function = find_observable(observable)
     score = _usable_score(score)
     array = _aligned(load_trajectory(trajectory, var=var, dims=dims, dt=dt), score)
     lags = _lags(array, max_lag, lag_stride)
@@ -158,7 +154,8 @@ def check_arguments(
     shape = tuple(array.sizes[dim] for dim in names)
     _refuse_name_clashes(names)
     periodic = homogeneous_dims(homogeneous, names)
-    return array, score, Homogeneous(names, shape) if periodic else FullMatrix(names, shape), lags
+    layout = Homogeneous(names, shape) if periodic else FullMatrix(names, shape)
+    return Request(array, score, name, function, layout, lags)
 
 
 def _usable_score(score: Any) -> Score:
@@ -250,16 +247,11 @@ def _units(
 
 
 def _accumulate(
-    layout: FullMatrix | Homogeneous,
-    x: NDArray[Any],
-    conjugate: NDArray[Any],
-    mean: NDArray[np.float64],
-    function: Callable[[NDArray[Any], NDArray[Any]], NDArray[Any]],
-    units: list[Unit],
-    lags: NDArray[np.int64],
-    state_is_observed: bool,
+    request: Request, conjugate: NDArray[Any], mean: NDArray[np.float64], units: list[Unit]
 ) -> tuple[UnitSums, UnitSums, NDArray[Any]]:
     """Per-unit sums of <A(t) B(0)>, of M = <x B(0)> and the covariance C, in the layout's basis."""
+    x, layout, lags, function = request.trajectory.values, request.layout, request.lags, request.function
+    state_is_observed = request.observable == "mean"
     times = x.shape[1]
     conjugate_mean = _mean(conjugate, layout)
     zero = np.zeros(1, dtype=np.int64)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from gfdt.errors import CheckpointError, InputError
 from gfdt.scores.base import Score
-from gfdt.scores.storage import _short, read_score_file
+from gfdt.scores.storage import read_score_file, short
 
 __all__ = ["load_score"]
 
@@ -35,10 +35,10 @@ def load_score(path: str | Path) -> Score:
     try:
         score = _score_class(config["class"])._unpack(config, arrays)
     except CheckpointError as error:
-        raise CheckpointError(f"{path}: {_short(error)}") from error
+        raise CheckpointError(f"{path}: {short(error)}") from error
     except (InputError, KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise CheckpointError(
-            f"{path} does not describe a usable score ({_short(error)}): it was altered; fit it anew."
+            f"{path} does not describe a usable score ({short(error)}): it was altered; fit it anew."
         ) from error
     score.state_dims_ = tuple(config["state_dims"])
     score.state_shape_ = tuple(config["state_shape"])

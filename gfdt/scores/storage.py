@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from gfdt.scores.base import Score
 
-__all__ = ["KINDS", "read_score_file", "save_score"]
+__all__ = ["KINDS", "read_score_file", "save_score", "short"]
 
 FORMAT = "gfdt-score"
 FORMAT_VERSION = "1"
@@ -98,7 +98,7 @@ def _read(path: Path) -> tuple[dict[str, str], dict[str, NDArray[Any]]]:
                 return header, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError, TypeError, ValueError, KeyError, AttributeError) as error:
         raise CheckpointError(
-            f"{path} is not a readable safetensors file ({_short(error)}): pass a score written by "
+            f"{path} is not a readable safetensors file ({short(error)}): pass a score written by "
             "score.save(path) or gfdt train."
         ) from error
     raise CheckpointError(f"{path} is not a gfdt score: pass a file written by score.save(path).")
@@ -134,7 +134,8 @@ def _checked_config(path: Path, header: dict[str, str]) -> dict[str, Any]:
     return config
 
 
-def _short(error: BaseException) -> str:
+def short(error: BaseException) -> str:
+    """Return an error's text on one line, cut to a length that fits a sentence."""
     text = " ".join(str(error).split())
     return text if len(text) <= 120 else text[:120] + " ..."
 
