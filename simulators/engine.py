@@ -31,7 +31,7 @@ from simulators.target import check_target
 if TYPE_CHECKING:
     import xarray as xr
 
-__all__ = ["BLOCK_BYTES", "BLOCK_DRAWS", "Stepper", "check_memory", "run_plan"]
+__all__ = ["BLOCK_BYTES", "BLOCK_DRAWS", "Stepper", "add_in_place", "check_memory", "run_plan"]
 
 # A block is at most this large in memory ...
 BLOCK_BYTES = 64 * 2**20
@@ -53,10 +53,19 @@ class Stepper:
         ``advance(state, rng, out)`` fills ``out``, shape (time, *state), with successive snapshots, the current
         state first, and leaves `state` one save interval after the last. Draws from `rng` alone, and in the
         same order however the snapshots are divided into calls. Should release the GIL.
+    displace : callable
+        ``displace(state, du)`` adds the displacement `du`, shape (*state), to the state in place and touches
+        nothing else, hidden variables above all: the kick of a twin experiment (`simulators.direct`).
     """
 
     start: Callable[[np.random.Generator], State]
     advance: Callable[[State, np.random.Generator, NDArray[Any]], None]
+    displace: Callable[[State, NDArray[np.float64]], None]
+
+
+def add_in_place(state: State, du: NDArray[np.float64]) -> None:
+    """Displace a state whose first array is the physical state itself."""
+    state[0][...] += du
 
 
 def check_memory(plan: Plan, shape: tuple[int, ...], *, in_memory: bool) -> None:

@@ -145,7 +145,7 @@ class LinearSDE(System):
 
     def make_stepper(self, dt: float, n_steps: int) -> "Stepper":
         """Return the exact transition x <- expm(B dt) x + Q(dt)^(1/2) w, w ~ N(0, I)."""
-        from simulators.engine import Stepper
+        from simulators.engine import Stepper, add_in_place
         from simulators.kernels import linear as kernel
 
         propagator, noise = self.transition(dt)
@@ -159,7 +159,7 @@ class LinearSDE(System):
         def advance(state: tuple[NDArray[Any], ...], rng: np.random.Generator, out: NDArray[Any]) -> None:
             kernel.advance(state[0], rng, propagator, noise_root, n_steps, out)
 
-        return Stepper(start, advance)
+        return Stepper(start, advance, add_in_place)
 
     # ---- exact answers
 

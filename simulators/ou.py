@@ -147,7 +147,10 @@ class OrnsteinUhlenbeck(System):
             (u_hat,) = state
             kernel.advance(u_hat, np.empty_like(u_hat), rng, propagator, amplitude, n_steps, out)
 
-        return Stepper(start, advance)
+        def displace(state: tuple[NDArray[Any], ...], du: NDArray[np.float64]) -> None:
+            state[0][...] += np.fft.rfft2(du)
+
+        return Stepper(start, advance, displace)
 
     # ---- exact answers
 

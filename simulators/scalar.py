@@ -48,7 +48,7 @@ class _CubicSystem(System):
 
     def make_stepper(self, dt: float, n_steps: int) -> "Stepper":
         """Return Heun steps from an exact stationary draw (`simulators.kernels.scalar`)."""
-        from simulators.engine import Stepper
+        from simulators.engine import Stepper, add_in_place
         from simulators.kernels import scalar as kernel
 
         law = self.law
@@ -60,7 +60,7 @@ class _CubicSystem(System):
         def advance(state: tuple[NDArray[Any], ...], rng: np.random.Generator, out: NDArray[Any]) -> None:
             kernel.advance(state[0], rng, coefficients, law.noise, dt, n_steps, out)
 
-        return Stepper(start, advance)
+        return Stepper(start, advance, add_in_place)
 
     # ---- exact answers
 

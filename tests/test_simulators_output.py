@@ -319,7 +319,7 @@ def test_a_failure_to_start_leaves_nothing(tmp_path, monkeypatch):
     def fail(rng):
         raise ParameterError("found late")
 
-    monkeypatch.setattr(RandomWalk, "make_stepper", lambda *arguments: engine.Stepper(fail, fail))
+    monkeypatch.setattr(RandomWalk, "make_stepper", lambda *arguments: engine.Stepper(fail, fail, fail))
     with pytest.raises(ParameterError, match="found late"):
         RandomWalk().simulate(1, 3.0, out=tmp_path / "run.nc")
     assert leftovers(tmp_path) == []

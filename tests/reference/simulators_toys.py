@@ -6,7 +6,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from simulators.engine import Stepper
+from simulators.engine import Stepper, add_in_place
 from simulators.schema import component_layout
 from simulators.system import System
 
@@ -48,7 +48,7 @@ class RandomWalk(System):
                     x += np.sqrt(dt) * rng.standard_normal(2)
                     clock += dt
 
-        return Stepper(start, advance)
+        return Stepper(start, advance, add_in_place)
 
 
 @dataclass(frozen=True)
@@ -80,4 +80,4 @@ class Exploding(System):
                     for _ in range(n_steps):
                         x += dt * x**2
 
-        return Stepper(start, advance)
+        return Stepper(start, advance, add_in_place)
