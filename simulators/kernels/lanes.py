@@ -1,0 +1,398 @@
+"""Two-dimensional Fourier transforms of real fields for sizes that are powers of two, with SIMD across rows.
+
+A transform along one axis handles many lines at once. Here the transformed axis is the slow index ("rows") and
+the lines are the fast, contiguous one ("lanes"), so that each butterfly is the same few operations on two runs of
+contiguous numbers, which the compiler turns into vector instructions. Three choices leave little else to do:
+
+* Sizes are types. Lengths are passed as tuples of log2(length) zeros (`size_type`): every function is compiled for
+  its sizes, which is what lets the compiler prove that rows do not overlap. The values in the tuples mean nothing.
+* No bit reversal. `forward_rows` is decimation in frequency (natural order in, permuted order out) and `inverse_rows`
+  decimation in time (permuted in, natural out). Whatever multiplies a spectrum is a table in the same permuted
+  order (`row_wavenumbers`).
+* No complex type. Real and imaginary parts are two halves of one flat float64 array.
+
+Layouts, n = 2^p points along each axis, h = n/2, all arrays flat and of n^2 numbers, ``re`` the first half and
+``im`` the second:
+
+* field:    re[x h + y] = u(y, x), im[x h + y] = u(y + h, x) for y < h: two rows of the real field make one
+  complex row, which is why a real field costs half a complex one. Pointwise work need not know the order.
+* columns:  [y h + kx], the transform along x of each row y, for kx < h; column kx = 0 holds C = U(kx=0) + i U(kx=h).
+* spectrum: [iy h + kx], also transformed along y; row iy has the wavenumber ``row_wavenumbers(n)[iy]``. Column 0
+  still holds C_k = U(k, 0) + i U(k, h), so there are exactly n^2 numbers, and white noise on the grid is
+  independent normals here: standard deviation n / sqrt(2), in column 0 n, for each real and each imaginary part.
+
+Unnormalised like ``numpy.fft``: `forward` then `inverse` multiplies by n^2. Radix 4, with one radix-2 stage for odd p;
+see Van Loan, Computational Frameworks for the Fast Fourier Transform (1992). The slow twin is
+``tests/reference/simulators_lanes.py``.
+"""
+
+from typing import Any
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+__all__ = [
+    "SIZES",
+    "forward",
+    "forward_rows",
+    "from_field",
+    "inverse",
+    "inverse_rows",
+    "join_columns",
+    "mirror_rows",
+    "packed_symbol",
+    "row_wavenumbers",
+    "size_type",
+    "split_columns",
+    "to_field",
+    "twiddles",
+]
+
+# Shorter rows do not fill a vector.
+SIZES = (16, 32, 64, 128, 256, 512, 1024)
+# Transposed in one go: eight doubles are a cache line, and eight lines of each stream stay in the first-level cache.
+_TILE = 8
+
+Size = tuple[int, ...]
+
+
+# ---- tables, in plain Python
+
+
+def size_type(n: int) -> Size:
+    """Return the tuple whose length is log2(n): a size that the compiler knows."""
+    return (0,) * (n.bit_length() - 1)
+
+
+def twiddles(n: int) -> NDArray[np.float64]:
+    """Return exp(-2 pi i j / n) for j < n as real and imaginary parts in turn, shape (2 n,)."""
+    return np.exp(-2j * np.pi * np.arange(n) / n).view(np.float64)
+
+
+def row_wavenumbers(n: int) -> NDArray[np.int64]:
+    """Return the wavenumber of each row after `forward_rows`, in -n/2 ... n/2 - 1, shape (n,)."""
+    order = np.zeros(1, dtype=np.int64)
+    length = n
+    while length > 1:
+        radix = 2 if length == n and n.bit_length() % 2 == 0 else 4
+        # the first stage splits frequencies by their remainder modulo its radix
+        order = (order[:, None] + (n // length) * np.arange(radix)[None, :]).ravel()
+        length //= radix
+    return (order + n // 2) % n - n // 2
+
+
+def mirror_rows(n: int) -> NDArray[np.int64]:
+    """Return the row of -k for the row of each k, shape (n,)."""
+    index = np.argsort(row_wavenumbers(n) % n)
+    return index[-row_wavenumbers(n) % n]
+
+
+def packed_symbol(symbol: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return a table S_k of half-plane layout in the layout of a spectrum.
+
+    Column 0 packs the columns kx = 0 and n/2, where S must be real and even in ky. The product of S with the spectrum
+    C of column 0 is p C_k + q conj(C_-k), p and q half the sum and half the difference of the two columns of S.
+
+    Parameters
+    ----------
+    symbol : ndarray
+        S, shape (n, n/2 + 1), real or complex.
+
+    Returns
+    -------
+    packed : ndarray
+        Flat, n^2 numbers: real parts, then imaginary parts, p in column 0.
+    mirrored : ndarray
+        q for each row, shape (n,).
+    """
+    n = len(symbol)
+    rows = symbol[row_wavenumbers(n) % n].astype(np.complex128)
+    columns = rows[:, :-1].copy()
+    columns[:, 0] = (rows[:, 0] + rows[:, -1]) / 2
+    packed = np.concatenate([columns.real.ravel(), columns.imag.ravel()])
+    return packed, (rows[:, 0] - rows[:, -1]).real / 2
+
+
+# ---- transforms along the rows
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _forward4(z, rows, lanes, span, twiddle):  # type: ignore[no-untyped-def]
+    """Radix-4 stage of decimation in frequency: butterflies of rows `span` apart, then twiddles."""
+    length, width, apart = 1 << len(rows), 1 << len(lanes), 1 << len(span)
+    im = length * width
+    stride = length // (4 * apart)
+    for block in range(stride):
+        for j in range(apart):
+            a = (block * 4 * apart + j) * width
+            b = a + apart * width
+            c = b + apart * width
+            d = c + apart * width
+            w1r, w1i = twiddle[2 * j * stride], twiddle[2 * j * stride + 1]
+            w2r, w2i = w1r * w1r - w1i * w1i, 2 * w1r * w1i
+            w3r, w3i = w1r * w2r - w1i * w2i, w1r * w2i + w1i * w2r
+            for lane in range(width):
+                ar, ai = z[a + lane], z[im + a + lane]
+                br, bi = z[b + lane], z[im + b + lane]
+                cr, ci = z[c + lane], z[im + c + lane]
+                dr, di = z[d + lane], z[im + d + lane]
+                sr, si, tr, ti = ar + cr, ai + ci, ar - cr, ai - ci
+                ur, ui, vr, vi = br + dr, bi + di, bi - di, dr - br
+                z[a + lane], z[im + a + lane] = sr + ur, si + ui
+                xr, xi = tr + vr, ti + vi
+                z[b + lane], z[im + b + lane] = xr * w1r - xi * w1i, xr * w1i + xi * w1r
+                xr, xi = sr - ur, si - ui
+                z[c + lane], z[im + c + lane] = xr * w2r - xi * w2i, xr * w2i + xi * w2r
+                xr, xi = tr - vr, ti - vi
+                z[d + lane], z[im + d + lane] = xr * w3r - xi * w3i, xr * w3i + xi * w3r
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _inverse4(z, rows, lanes, span, twiddle):  # type: ignore[no-untyped-def]
+    """Undo `_forward4` up to a factor 4: conjugate twiddles, then conjugate butterflies."""
+    length, width, apart = 1 << len(rows), 1 << len(lanes), 1 << len(span)
+    im = length * width
+    stride = length // (4 * apart)
+    for block in range(stride):
+        for j in range(apart):
+            a = (block * 4 * apart + j) * width
+            b = a + apart * width
+            c = b + apart * width
+            d = c + apart * width
+            w1r, w1i = twiddle[2 * j * stride], -twiddle[2 * j * stride + 1]
+            w2r, w2i = w1r * w1r - w1i * w1i, 2 * w1r * w1i
+            w3r, w3i = w1r * w2r - w1i * w2i, w1r * w2i + w1i * w2r
+            for lane in range(width):
+                ar, ai = z[a + lane], z[im + a + lane]
+                xr, xi = z[b + lane], z[im + b + lane]
+                br, bi = xr * w1r - xi * w1i, xr * w1i + xi * w1r
+                xr, xi = z[c + lane], z[im + c + lane]
+                cr, ci = xr * w2r - xi * w2i, xr * w2i + xi * w2r
+                xr, xi = z[d + lane], z[im + d + lane]
+                dr, di = xr * w3r - xi * w3i, xr * w3i + xi * w3r
+                sr, si, tr, ti = ar + cr, ai + ci, ar - cr, ai - ci
+                ur, ui, vr, vi = br + dr, bi + di, di - bi, br - dr
+                z[a + lane], z[im + a + lane] = sr + ur, si + ui
+                z[b + lane], z[im + b + lane] = tr + vr, ti + vi
+                z[c + lane], z[im + c + lane] = sr - ur, si - ui
+                z[d + lane], z[im + d + lane] = tr - vr, ti - vi
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _forward2(z, rows, lanes, twiddle):  # type: ignore[no-untyped-def]
+    """Radix-2 stage for an odd log2(length); it comes first, where its loops are long."""
+    length, width = 1 << len(rows), 1 << len(lanes)
+    im = length * width
+    for j in range(length // 2):
+        a = j * width
+        b = a + (length // 2) * width
+        wr, wi = twiddle[2 * j], twiddle[2 * j + 1]
+        for lane in range(width):
+            ar, ai = z[a + lane], z[im + a + lane]
+            br, bi = z[b + lane], z[im + b + lane]
+            z[a + lane], z[im + a + lane] = ar + br, ai + bi
+            xr, xi = ar - br, ai - bi
+            z[b + lane], z[im + b + lane] = xr * wr - xi * wi, xr * wi + xi * wr
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _inverse2(z, rows, lanes, twiddle):  # type: ignore[no-untyped-def]
+    """Undo `_forward2` up to a factor 2."""
+    length, width = 1 << len(rows), 1 << len(lanes)
+    im = length * width
+    for j in range(length // 2):
+        a = j * width
+        b = a + (length // 2) * width
+        wr, wi = twiddle[2 * j], -twiddle[2 * j + 1]
+        for lane in range(width):
+            ar, ai = z[a + lane], z[im + a + lane]
+            xr, xi = z[b + lane], z[im + b + lane]
+            br, bi = xr * wr - xi * wi, xr * wi + xi * wr
+            z[a + lane], z[im + a + lane] = ar + br, ai + bi
+            z[b + lane], z[im + b + lane] = ar - br, ai - bi
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def forward_rows(z, rows, lanes, twiddle):  # type: ignore[no-untyped-def]
+    """Transform `z` along its rows in place: sum_j z_j exp(-2 pi i j k / length), k in the order `row_wavenumbers`.
+
+    Parameters
+    ----------
+    z : ndarray
+        Flat, 2 length width numbers: real parts [row width + lane], then imaginary parts.
+    rows, lanes : tuple
+        `size_type` of the length and of the width; the length at most 2^11.
+    twiddle : ndarray
+        ``twiddles(length)``.
+    """
+    # a slice of a tuple has a type of its own, so every stage is compiled for its span
+    if len(rows) % 2 == 0:
+        if len(rows) >= 2:
+            _forward4(z, rows, lanes, rows[2:], twiddle)
+        if len(rows) >= 4:
+            _forward4(z, rows, lanes, rows[4:], twiddle)
+        if len(rows) >= 6:
+            _forward4(z, rows, lanes, rows[6:], twiddle)
+        if len(rows) >= 8:
+            _forward4(z, rows, lanes, rows[8:], twiddle)
+        if len(rows) >= 10:
+            _forward4(z, rows, lanes, rows[10:], twiddle)
+    else:
+        _forward2(z, rows, lanes, twiddle)
+        if len(rows) >= 3:
+            _forward4(z, rows, lanes, rows[3:], twiddle)
+        if len(rows) >= 5:
+            _forward4(z, rows, lanes, rows[5:], twiddle)
+        if len(rows) >= 7:
+            _forward4(z, rows, lanes, rows[7:], twiddle)
+        if len(rows) >= 9:
+            _forward4(z, rows, lanes, rows[9:], twiddle)
+        if len(rows) >= 11:
+            _forward4(z, rows, lanes, rows[11:], twiddle)
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def inverse_rows(z, rows, lanes, twiddle):  # type: ignore[no-untyped-def]
+    """Undo `forward_rows` in place, times the length: sum_k z_k exp(2 pi i j k / length), j in natural order."""
+    if len(rows) % 2 == 0:
+        if len(rows) >= 10:
+            _inverse4(z, rows, lanes, rows[10:], twiddle)
+        if len(rows) >= 8:
+            _inverse4(z, rows, lanes, rows[8:], twiddle)
+        if len(rows) >= 6:
+            _inverse4(z, rows, lanes, rows[6:], twiddle)
+        if len(rows) >= 4:
+            _inverse4(z, rows, lanes, rows[4:], twiddle)
+        if len(rows) >= 2:
+            _inverse4(z, rows, lanes, rows[2:], twiddle)
+    else:
+        if len(rows) >= 11:
+            _inverse4(z, rows, lanes, rows[11:], twiddle)
+        if len(rows) >= 9:
+            _inverse4(z, rows, lanes, rows[9:], twiddle)
+        if len(rows) >= 7:
+            _inverse4(z, rows, lanes, rows[7:], twiddle)
+        if len(rows) >= 5:
+            _inverse4(z, rows, lanes, rows[5:], twiddle)
+        if len(rows) >= 3:
+            _inverse4(z, rows, lanes, rows[3:], twiddle)
+        _inverse2(z, rows, lanes, twiddle)
+
+
+# ---- between the two axes: a transposition, tile by tile, that also takes the two real rows apart
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def split_columns(z, columns, rows, kept, position):  # type: ignore[no-untyped-def]
+    """Write the transforms of the real rows of a field as `columns`.
+
+    Parameters
+    ----------
+    z : ndarray
+        Field after `forward_rows` along x: rows kx, lanes y < m/2, m = length of `rows`.
+    columns : ndarray
+        Result, flat, 2 m h numbers: rows y, lanes kx < h. With h = m/2 column 0 holds C = U(kx=0) + i U(kx=h); with
+        a smaller h the wavenumbers from h on are dropped and column 0 is U(kx=0).
+    rows, kept : tuple
+        `size_type` of m and of h.
+    position : ndarray
+        Row of each wavenumber 0 ... m - 1: ``argsort(row_wavenumbers(m) % m)``.
+    """
+    m, h = 1 << len(rows), 1 << len(kept)
+    half = m >> 1
+    im, im_columns = m * half, m * h
+    for k0 in range(0, h, _TILE):
+        for y0 in range(0, half, _TILE):
+            for k in range(k0, k0 + _TILE):
+                if k == 0:
+                    p, q = position[0] * half, position[half] * half
+                    for y in range(y0, y0 + _TILE):
+                        columns[y * h], columns[(y + half) * h] = z[p + y], z[im + p + y]
+                        if h == half:
+                            columns[im_columns + y * h] = z[q + y]
+                            columns[im_columns + (y + half) * h] = z[im + q + y]
+                        else:
+                            columns[im_columns + y * h] = 0.0
+                            columns[im_columns + (y + half) * h] = 0.0
+                else:
+                    # z = A + i B with A, B transforms of real rows: A_k = (z_k + z_-k*) / 2, B_k = (z_k - z_-k*) / 2i
+                    p, q = position[k] * half, position[m - k] * half
+                    for y in range(y0, y0 + _TILE):
+                        pr, pi, qr, qi = z[p + y], z[im + p + y], z[q + y], z[im + q + y]
+                        columns[y * h + k] = 0.5 * (pr + qr)
+                        columns[im_columns + y * h + k] = 0.5 * (pi - qi)
+                        columns[(y + half) * h + k] = 0.5 * (pi + qi)
+                        columns[im_columns + (y + half) * h + k] = 0.5 * (qr - pr)
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def join_columns(columns, z, rows, kept, position):  # type: ignore[no-untyped-def]
+    """Undo `split_columns`; wavenumbers that `columns` does not hold are zero."""
+    m, h = 1 << len(rows), 1 << len(kept)
+    half = m >> 1
+    im, im_columns = m * half, m * h
+    for k0 in range(0, h, _TILE):
+        for y0 in range(0, half, _TILE):
+            for k in range(k0, k0 + _TILE):
+                if k == 0:
+                    p, q = position[0] * half, position[half] * half
+                    for y in range(y0, y0 + _TILE):
+                        z[p + y], z[im + p + y] = columns[y * h], columns[(y + half) * h]
+                        if h == half:
+                            z[q + y] = columns[im_columns + y * h]
+                            z[im + q + y] = columns[im_columns + (y + half) * h]
+                else:
+                    p, q = position[k] * half, position[m - k] * half
+                    for y in range(y0, y0 + _TILE):
+                        ar, ai = columns[y * h + k], columns[im_columns + y * h + k]
+                        br, bi = columns[(y + half) * h + k], columns[im_columns + (y + half) * h + k]
+                        z[p + y], z[im + p + y] = ar - bi, ai + br
+                        z[q + y], z[im + q + y] = ar + bi, br - ai
+    if h < half:
+        for k in range(h, m - h + 1):
+            p = position[k] * half
+            for y in range(half):
+                z[p + y] = 0.0
+                z[im + p + y] = 0.0
+
+
+# ---- whole transforms, and the field in its usual order
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def forward(field, spectrum, rows, lanes, twiddle, position):  # type: ignore[no-untyped-def]
+    """Transform `field` (destroyed) into `spectrum`; `rows`, `lanes` are the `size_type` of n and n/2."""
+    forward_rows(field, rows, lanes, twiddle)
+    split_columns(field, spectrum, rows, lanes, position)
+    forward_rows(spectrum, rows, lanes, twiddle)
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def inverse(spectrum, field, rows, lanes, twiddle, position):  # type: ignore[no-untyped-def]
+    """Transform `spectrum` (destroyed) into n^2 times `field`."""
+    inverse_rows(spectrum, rows, lanes, twiddle)
+    join_columns(spectrum, field, rows, lanes, position)
+    inverse_rows(field, rows, lanes, twiddle)
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def to_field(u, field):  # type: ignore[no-untyped-def]
+    """Write `u`, shape (n, n) in the order (y, x), in the layout of a field."""
+    n = u.shape[0]
+    h = n // 2
+    for y in range(h):
+        for x in range(n):
+            field[x * h + y] = u[y, x]
+            field[n * h + x * h + y] = u[y + h, x]
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def from_field(field, factor, u):  # type: ignore[no-untyped-def]
+    """Write `factor` times `field` into `u`, shape (n, n) in the order (y, x), casting to its dtype."""
+    n = u.shape[0]
+    h = n // 2
+    for y in range(h):
+        for x in range(n):
+            u[y, x] = factor * field[x * h + y]
+            u[y + h, x] = factor * field[n * h + x * h + y]
