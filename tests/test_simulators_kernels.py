@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
-from reference import simulators_heun, simulators_linear, simulators_ou
+from reference import simulators_heun, simulators_lanes, simulators_linear, simulators_ou
 
 from simulators import DoubleWell, LinearSDE, OrnsteinUhlenbeck, ScalarClimate
-from simulators.kernels import linear, ou, scalar
+from simulators.kernels import lanes, linear, noise, ou, scalar
 from simulators.spectral import inverse_transform, white_noise_hat
 from simulators.streams import member_stream
 
@@ -120,3 +120,34 @@ def test_simulated_linear_paths_take_the_exact_transition():
         N_SNAPSHOTS,
     )
     np.testing.assert_allclose(system.simulate(**REQUEST)["x"][2], expected, rtol=1e-10)
+
+
+# n = 16 is an even number of radix-4 stages, 32 has the radix-2 stage
+@pytest.mark.parametrize("n", [16, 32])
+def test_lane_transform_equals_its_twin(n):
+    rows, columns = lanes.size_type(n), lanes.size_type(n // 2)
+    position = np.argsort(lanes.row_wavenumbers(n) % n)
+    u = np.random.default_rng(n).standard_normal((n, n))
+    field, spectrum = np.empty(n * n), np.empty(n * n)
+    lanes.to_field(u, field)
+    np.testing.assert_array_equal(field, simulators_lanes.field(u))
+    lanes.forward(field, spectrum, rows, columns, lanes.twiddles(n), position)
+    np.testing.assert_allclose(spectrum, simulators_lanes.spectrum(u), atol=1e-12)
+    lanes.inverse(spectrum, field, rows, columns, lanes.twiddles(n), position)
+    back = np.empty((n, n), dtype=np.float32)
+    lanes.from_field(field, 1 / n**2, back)
+    np.testing.assert_allclose(back, u, atol=1e-6)
+
+
+def test_lane_normals_equal_their_twin():
+    with np.errstate(over="ignore"):  # integers wrap around by design; plain NumPy scalars warn of it
+        words = noise.seed_words(np.random.default_rng(9))
+        before = words.reshape(4, noise.STREAMS).T.copy()
+        numbers = np.empty(4 * noise.STREAMS)
+        noise.fill_normals(words, numbers)
+    found = numbers.reshape(2, 2, noise.STREAMS)
+    for stream, start in enumerate(before):
+        raw = simulators_lanes.sfc64(start, 4)
+        for pair in range(2):
+            expected = simulators_lanes.box_muller(raw[2 * pair], raw[2 * pair + 1])
+            np.testing.assert_allclose(found[pair, :, stream], expected, rtol=1e-13, atol=1e-14)
