@@ -2,10 +2,26 @@
 
 import numpy as np
 import pytest
-from reference import simulators_heun, simulators_lanes, simulators_linear, simulators_ou
+from reference import (
+    simulators_heun,
+    simulators_lanes,
+    simulators_linear,
+    simulators_navier_stokes,
+    simulators_ou,
+    simulators_zoo,
+)
 
-from simulators import DoubleWell, LinearSDE, OrnsteinUhlenbeck, ScalarClimate
-from simulators.kernels import lanes, linear, noise, ou, scalar
+from simulators import (
+    CharneyDeVore,
+    DoubleWell,
+    LinearSDE,
+    Lorenz96,
+    NavierStokes,
+    OrnsteinUhlenbeck,
+    Potential2D,
+    ScalarClimate,
+)
+from simulators.kernels import lanes, linear, noise, ou, scalar, triad
 from simulators.spectral import inverse_transform, white_noise_hat
 from simulators.streams import member_stream
 
@@ -150,4 +166,48 @@ def test_lane_normals_equal_their_twin():
         raw = simulators_lanes.sfc64(start, 4)
         for pair in range(2):
             expected = simulators_lanes.box_muller(raw[2 * pair], raw[2 * pair + 1])
-            np.testing.assert_allclose(found[pair, :, stream], expected, rtol=1e-13, atol=1e-14)
+            # the series of the kernel end at 1e-11
+            np.testing.assert_allclose(found[pair, :, stream], expected, atol=2e-11)
+
+
+# n = 16 runs on the lane transform, 18 on numpy.fft
+@pytest.mark.parametrize(("n", "dealias"), [(16, False), (16, True), (18, True)])
+def test_simulated_turbulence_equals_its_twin(n, dealias):
+    system = NavierStokes(n=n, dealias=dealias, save_forcing=True, viscosity=1e-4)
+    rng = member_stream(21, 2)
+    phases = 2 * np.pi * rng.random(len(simulators_navier_stokes.forced_wavenumbers(n, dealias)))
+    expected = simulators_navier_stokes.advance(phases, rng, system, DT, N_STEPS, 3)
+    run = system.simulate(**REQUEST | {"duration": 1.8}, spinup=0)
+    np.testing.assert_allclose(run["vorticity"][2], expected[0], rtol=1e-10, atol=1e-12)
+    np.testing.assert_allclose(run["forcing"][2], expected[1], rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("system", "drift"),
+    [
+        (Potential2D(), lambda x, system: system.drift(x)),
+        (CharneyDeVore(), simulators_zoo.charney_devore),
+        (Lorenz96(n=5, forcing=1.0, noise=0.3), simulators_zoo.lorenz96),  # calm enough for steps of 0.2
+    ],
+    ids=lambda value: getattr(value, "name", ""),
+)
+def test_simulated_polynomial_systems_take_heun_steps(system, drift):
+    stepper = system.make_stepper(DT, N_STEPS)
+    rng = member_stream(21, 2)
+    (start,) = stepper.start(rng)
+    noise = np.sqrt(2 * system.diffusivity) if isinstance(system, Potential2D) else system.noise
+    expected, _ = simulators_zoo.heun(lambda x: drift(x, system), start, rng, noise, DT, N_STEPS, N_SNAPSHOTS)
+    found = system.simulate(**REQUEST, spinup=0)["x"].values[2]
+    np.testing.assert_allclose(found, expected, rtol=1e-10, atol=1e-13)
+
+
+def test_triad_kernel_equals_its_twin():
+    rng = np.random.default_rng(8)
+    propagator, x = 0.4 * rng.standard_normal((3, 3)), rng.standard_normal(3)
+    slow_root, burst_root = rng.standard_normal((3, 2)), rng.standard_normal((3, 3))
+    arguments = (propagator, slow_root, burst_root, 0.7, 4)
+    expected, final = simulators_zoo.triad(x.copy(), np.random.default_rng(9), *arguments, 6)
+    out = np.empty((6, 3))
+    triad.advance(x, np.random.default_rng(9), *arguments, out)
+    np.testing.assert_allclose(out, expected, rtol=1e-10)
+    np.testing.assert_allclose(x, final, rtol=1e-10)
