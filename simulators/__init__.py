@@ -16,23 +16,35 @@ from typing import TYPE_CHECKING, Any
 
 __all__ = [
     "SYSTEMS",
+    "AllenCahn",
     "BlowUpError",
+    "CharneyDeVore",
     "DoubleWell",
     "LinearSDE",
+    "Lorenz96",
+    "NavierStokes",
+    "NoScoreError",
+    "NotStationaryError",
     "OrnsteinUhlenbeck",
     "OutputError",
     "OutputExistsError",
     "ParameterError",
+    "Potential2D",
     "ResumeError",
     "ScalarClimate",
     "SimulatorError",
     "System",
+    "Triad",
     "run",
 ]
 
 if TYPE_CHECKING:
+    from simulators.allen_cahn import AllenCahn
+    from simulators.charney_devore import CharneyDeVore
     from simulators.errors import (
         BlowUpError,
+        NoScoreError,
+        NotStationaryError,
         OutputError,
         OutputExistsError,
         ParameterError,
@@ -40,24 +52,36 @@ if TYPE_CHECKING:
         SimulatorError,
     )
     from simulators.linear import LinearSDE
+    from simulators.lorenz96 import Lorenz96
+    from simulators.navier_stokes import NavierStokes
     from simulators.ou import OrnsteinUhlenbeck
+    from simulators.potential2d import Potential2D
     from simulators.registry import SYSTEMS, run
     from simulators.scalar import DoubleWell, ScalarClimate
     from simulators.system import System
+    from simulators.triad import Triad
 
 _HOME = {
     "SYSTEMS": "registry",
+    "AllenCahn": "allen_cahn",
     "BlowUpError": "errors",
+    "CharneyDeVore": "charney_devore",
     "DoubleWell": "scalar",
     "LinearSDE": "linear",
+    "Lorenz96": "lorenz96",
+    "NavierStokes": "navier_stokes",
     "OrnsteinUhlenbeck": "ou",
+    "NoScoreError": "errors",
+    "NotStationaryError": "errors",
     "OutputError": "errors",
     "OutputExistsError": "errors",
     "ParameterError": "errors",
+    "Potential2D": "potential2d",
     "ResumeError": "errors",
     "ScalarClimate": "scalar",
     "SimulatorError": "errors",
     "System": "system",
+    "Triad": "triad",
     "run": "registry",
 }
 

@@ -2,6 +2,8 @@
 
 __all__ = [
     "BlowUpError",
+    "NoScoreError",
+    "NotStationaryError",
     "OutputError",
     "OutputExistsError",
     "ParameterError",
@@ -30,6 +32,14 @@ class ResumeError(SimulatorError, ValueError):
     """The unfinished file on disk does not belong to the run that was asked to continue it."""
 
 
+class NoScoreError(SimulatorError, NotImplementedError):
+    """The stationary density of the system, and so its score, has no closed form."""
+
+
+class NotStationaryError(SimulatorError, RuntimeError):
+    """``spinup="auto"`` gave up: after the longest time the run still drifts, or is too short to tell."""
+
+
 class BlowUpError(SimulatorError, ArithmeticError):
     """The state of one member stopped being finite.
 
@@ -38,7 +48,8 @@ class BlowUpError(SimulatorError, ArithmeticError):
     member : int
         The member that blew up.
     time : float
-        Time of its first non-finite snapshot, in model time units; negative during the spin-up.
+        Time of its first non-finite snapshot, in model time units; negative during the spin-up, but counted from its
+        beginning if that is ``"auto"``.
     dt : float
         The time step in use.
     """

@@ -6,12 +6,18 @@ from difflib import get_close_matches
 from inspect import signature
 from typing import TYPE_CHECKING, Any
 
+from simulators.allen_cahn import AllenCahn
+from simulators.charney_devore import CharneyDeVore
 from simulators.checks import show
 from simulators.errors import ParameterError
 from simulators.linear import LinearSDE
+from simulators.lorenz96 import Lorenz96
+from simulators.navier_stokes import NavierStokes
 from simulators.ou import OrnsteinUhlenbeck
+from simulators.potential2d import Potential2D
 from simulators.scalar import DoubleWell, ScalarClimate
 from simulators.system import System
+from simulators.triad import Triad
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -19,7 +25,19 @@ if TYPE_CHECKING:
 __all__ = ["SYSTEMS", "build_system", "check_keys", "run", "simulate_arguments"]
 
 SYSTEMS: dict[str, type[System]] = {
-    system.name: system for system in (OrnsteinUhlenbeck, DoubleWell, ScalarClimate, LinearSDE)
+    system.name: system
+    for system in (
+        OrnsteinUhlenbeck,
+        AllenCahn,
+        NavierStokes,
+        DoubleWell,
+        ScalarClimate,
+        LinearSDE,
+        Potential2D,
+        Triad,
+        CharneyDeVore,
+        Lorenz96,
+    )
 }
 
 
