@@ -104,7 +104,7 @@ class AllenCahn(System):
     name: ClassVar[str] = "allen-cahn"
     title: ClassVar[str] = "Stochastic Allen-Cahn field with advection"
     references: ClassVar[str] = PRL + ", eq. 9"
-    default_spinup: ClassVar[float] = 200.0
+    default_spinup: ClassVar[float] = 1000.0
     default_dt: ClassVar[float | None] = 1 / 32
 
     def __post_init__(self) -> None:
