@@ -227,10 +227,7 @@ class AllenCahn(System):
         m = 2 * n if self.dealias else n
 
         def transform(u: NDArray[np.float64]) -> NDArray[np.float64]:
-            field, spectrum = np.empty(n * n), np.empty(n * n)
-            lanes.to_field(np.ascontiguousarray(u, dtype=np.float64), field)
-            lanes.forward(field, spectrum, rows, columns, packed.twiddle, packed.position)
-            return spectrum
+            return lanes.transform(u, rows, columns, packed.twiddle, packed.position)
 
         def remainder(spectrum: NDArray[np.float64]) -> NDArray[np.float64]:
             v = np.empty(n * n)

@@ -130,12 +130,20 @@ class OrnsteinUhlenbeck(System):
         u_hat_k <- R_k(dt) u_hat_k + sqrt(C_k (1 - exp(-2 r_k dt))) w_hat_k, w_hat the transform of white noise; for
         small dt the amplitude is eps n sqrt(dt Sigma_k). The filter is real and even in k, so u stays real.
         """
+        from simulators.kernels.lanes import SIZES
+
+        propagator = self.propagator(dt)
+        amplitude = np.sqrt(-self.spectrum() * np.expm1(-2 * self.rate() * dt))
+        make = self._lane_stepper if self.n in SIZES else self._library_stepper
+        return make(propagator, amplitude, n_steps)
+
+    def _library_stepper(
+        self, propagator: NDArray[np.complex128], amplitude: NDArray[np.float64], n_steps: int
+    ) -> "Stepper":
         from simulators.engine import Stepper
         from simulators.kernels import ou as kernel
 
         n = self.n
-        propagator = self.propagator(dt)
-        amplitude = np.sqrt(-self.spectrum() * np.expm1(-2 * self.rate() * dt))
         standard_deviation = np.sqrt(self.spectrum())
 
         def start(rng: np.random.Generator) -> tuple[NDArray[Any], ...]:
@@ -149,6 +157,33 @@ class OrnsteinUhlenbeck(System):
 
         def displace(state: tuple[NDArray[Any], ...], du: NDArray[np.float64]) -> None:
             state[0][...] += np.fft.rfft2(du)
+
+        return Stepper(start, advance, displace)
+
+    def _lane_stepper(
+        self, propagator: NDArray[np.complex128], amplitude: NDArray[np.float64], n_steps: int
+    ) -> "Stepper":
+        from simulators.engine import Stepper
+        from simulators.kernels import lanes
+        from simulators.kernels import ou as kernel
+        from simulators.kernels.noise import seed_words
+
+        n = self.n
+        standard_deviation = np.sqrt(self.spectrum())
+        tables, rows, columns = kernel.make_lane_tables(propagator, amplitude)
+
+        def transform(u: NDArray[np.float64]) -> NDArray[np.float64]:
+            return lanes.transform(u, rows, columns, tables.twiddle, tables.position)
+
+        def start(rng: np.random.Generator) -> tuple[NDArray[Any], ...]:
+            return transform(self._filter(rng.standard_normal((n, n)), standard_deviation)), seed_words(rng)
+
+        def advance(state: tuple[NDArray[Any], ...], rng: np.random.Generator, out: NDArray[Any]) -> None:  # noqa: ARG001
+            spectrum, words = state
+            kernel.advance_lanes(spectrum, words, tables, rows, columns, n_steps, out)
+
+        def displace(state: tuple[NDArray[Any], ...], du: NDArray[np.float64]) -> None:
+            state[0][...] += transform(du)
 
         return Stepper(start, advance, displace)
 

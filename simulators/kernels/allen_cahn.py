@@ -25,6 +25,7 @@ from simulators.kernels.lanes import (
     inverse_rows,
     join_columns,
     mirror_rows,
+    packed_noise,
     packed_symbol,
     row_wavenumbers,
     size_type,
@@ -269,19 +270,19 @@ def make_lane_tables(tables: Tables, dealias: bool) -> tuple[LaneTables, Size, S
     """
     n = len(tables.propagator)
     m = 2 * n if dealias else n
-    symbols = [packed_symbol(table) for table in tables]
+    propagator, now, before = (packed_symbol(table) for table in tables[:3])
+    amplitude = packed_noise(tables.amplitude)
     wavenumber = row_wavenumbers(n)
     position, fine_position = (np.argsort(row_wavenumbers(length) % length) for length in (n, m))
     fine_row = fine_position[wavenumber % m]
     if dealias:
         fine_row[wavenumber == -n // 2] = -1
     packed = LaneTables(
-        symbols[0][0],
-        symbols[1][0],
-        symbols[2][0],
-        # variance n^2 / 2 of each part; in column 0, which packs two columns, n^2
-        symbols[3][0][: n * n // 2] * np.tile(np.r_[n, np.full(n // 2 - 1, n * 0.5**0.5)], n),
-        np.array([mirrored for _, mirrored in symbols]) * np.array([1, 1, 1, n])[:, None],
+        propagator[0],
+        now[0],
+        before[0],
+        amplitude[0],
+        np.array([propagator[1], now[1], before[1], amplitude[1]]),
         mirror_rows(n),
         twiddles(n),
         position,

@@ -41,11 +41,13 @@ __all__ = [
     "inverse_rows",
     "join_columns",
     "mirror_rows",
+    "packed_noise",
     "packed_symbol",
     "row_wavenumbers",
     "size_type",
     "split_columns",
     "to_field",
+    "transform",
     "twiddles",
 ]
 
@@ -112,6 +114,28 @@ def packed_symbol(symbol: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np
     columns[:, 0] = (rows[:, 0] + rows[:, -1]) / 2
     packed = np.concatenate([columns.real.ravel(), columns.imag.ravel()])
     return packed, (rows[:, 0] - rows[:, -1]).real / 2
+
+
+def packed_noise(amplitude: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return what independent normals are multiplied by for noise of `amplitude` times white noise on the grid.
+
+    Parameters
+    ----------
+    amplitude : ndarray
+        Half-plane table, real and even in ky, shape (n, n/2 + 1).
+
+    Returns
+    -------
+    packed : ndarray
+        Flat, n^2 / 2 numbers, for the real and for the imaginary parts.
+    mirrored : ndarray
+        As in `packed_symbol`, shape (n,).
+    """
+    n = len(amplitude)
+    packed, mirrored = packed_symbol(amplitude)
+    # white noise has variance n^2 / 2 in each part; in column 0, which packs two columns, n^2
+    white = np.tile(np.r_[n, np.full(n // 2 - 1, n * 0.5**0.5)], n)
+    return packed[: n * n // 2] * white, mirrored * n
 
 
 # ---- transforms along the rows
@@ -396,3 +420,13 @@ def from_field(field, factor, u):  # type: ignore[no-untyped-def]
         for x in range(n):
             u[y, x] = factor * field[x * h + y]
             u[y + h, x] = factor * field[n * h + x * h + y]
+
+
+def transform(
+    u: NDArray[np.floating], rows: Size, lanes: Size, twiddle: NDArray[np.float64], position: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """Return the spectrum of `u`, shape (n, n) in the order (y, x): `to_field` and `forward` with their scratch."""
+    field, spectrum = np.empty(u.size), np.empty(u.size)
+    to_field(np.ascontiguousarray(u, dtype=np.float64), field)
+    forward(field, spectrum, rows, lanes, twiddle, position)
+    return spectrum
