@@ -20,6 +20,7 @@ __all__ = [
     "BlowUpError",
     "CharneyDeVore",
     "DoubleWell",
+    "LinearRangeWarning",
     "LinearSDE",
     "Lorenz96",
     "NavierStokes",
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
         SimulatorError,
     )
     from simulators.linear import LinearSDE
+    from simulators.linearity import LinearRangeWarning
     from simulators.lorenz96 import Lorenz96
     from simulators.navier_stokes import NavierStokes
     from simulators.ou import OrnsteinUhlenbeck
@@ -67,6 +69,7 @@ _HOME = {
     "BlowUpError": "errors",
     "CharneyDeVore": "charney_devore",
     "DoubleWell": "scalar",
+    "LinearRangeWarning": "linearity",
     "LinearSDE": "linear",
     "Lorenz96": "lorenz96",
     "NavierStokes": "navier_stokes",

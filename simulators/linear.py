@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from simulators.engine import Stepper
 
-__all__ = ["LinearSDE"]
+__all__ = ["LinearSDE", "square_root"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -150,8 +150,8 @@ class LinearSDE(System):
 
         propagator, noise = self.transition(dt)
         propagator = np.ascontiguousarray(propagator)
-        noise_root = _root(noise)
-        initial_root = _root(self._covariance)
+        noise_root = square_root(noise)
+        initial_root = square_root(self._covariance)
 
         def start(rng: np.random.Generator) -> tuple[NDArray[Any], ...]:
             return (initial_root @ rng.standard_normal(len(initial_root)),)
@@ -226,7 +226,7 @@ def _matrix(name: str, value: ArrayLike) -> NDArray[np.float64]:
     return matrix
 
 
-def _root(covariance: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return a square root; unlike Cholesky it accepts directions without noise."""
+def square_root(covariance: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return a square root of a covariance; unlike Cholesky it accepts directions without noise."""
     eigenvalues, vectors = np.linalg.eigh(covariance)
     return np.ascontiguousarray(vectors * np.sqrt(np.clip(eigenvalues, 0, None)))

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from simulators.checks import require_number
 from simulators.errors import NoScoreError, ParameterError, SimulatorError
-from simulators.linear import LinearSDE, _root
+from simulators.linear import LinearSDE, square_root
 from simulators.schema import Layout, component_layout
 from simulators.system import System
 
@@ -133,8 +133,8 @@ class Triad(System):
         _, all_noise = self._linear(self.burst_noise).transition(dt)
         propagator = np.ascontiguousarray(propagator)
         # the first column of a root belongs to the smallest eigenvalue, here 0: nothing but bursts reaches tau
-        slow_root, burst_root = _root(slow_noise)[:, 1:].copy(), _root(all_noise - slow_noise)
-        initial_root = _root(self._linear(self.burst_noise).exact_covariance().values)
+        slow_root, burst_root = square_root(slow_noise)[:, 1:].copy(), square_root(all_noise - slow_noise)
+        initial_root = square_root(self._linear(self.burst_noise).exact_covariance().values)
         modulation = self.modulation
 
         def start(rng: np.random.Generator) -> tuple[NDArray[Any], ...]:

@@ -15,6 +15,8 @@ SYSTEMS = {
     "double-well": simulators.DoubleWell(),
     "scalar-climate": simulators.ScalarClimate(),
     "linear": simulators.LinearSDE([[-1.0, 0.5], [0.0, -0.5]], np.eye(2)),
+    "potential-2d": simulators.Potential2D(),
+    "triad": simulators.Triad(modulation=0.0),
 }
 
 
