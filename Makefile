@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 BENCH := .venv-bench
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test lint types format bench bench-speed bench-speed-quick clean
+.PHONY: demo test lint types format bench bench-speed bench-speed-quick clean clean-kernels
 .DELETE_ON_ERROR:
 
 $(VENV)/bin/python:
@@ -59,6 +59,10 @@ bench-speed-quick: $(BENCH)/.peers
 format: $(VENV)/.dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# numba's cache looks at the time stamp of a kernel's own file, not of those it calls
+clean-kernels:
+	find simulators -name '*.nb[ic]' -delete
 
 clean:
 	rm -rf $(VENV) $(BENCH) demo-output dist build .pytest_cache .mypy_cache .ruff_cache

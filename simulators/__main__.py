@@ -5,14 +5,17 @@ codes: 0 done, 2 refused or failed, 130 interrupted.
 """
 
 import argparse
+import contextlib
 import json
+import logging
 import math
 import os
 import re
 import sys
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import MISSING, fields
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import MISSING, Field, fields
 from typing import Any, NoReturn
 
 import numpy as np
@@ -20,25 +23,46 @@ import numpy as np
 from simulators.checks import show
 from simulators.config import read_config
 from simulators.errors import ParameterError, SimulatorError
+from simulators.plan import Plan
 from simulators.registry import SYSTEMS, build_system, check_keys, simulate_arguments
+from simulators.streams import member_stream
 from simulators.system import System, check_flags
 
 __all__ = ["main"]
 
+
+def _time_or_auto(text: str) -> float | str:
+    if text == "auto":
+        return text
+    try:
+        return float(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{show(text)} is neither a number nor auto") from error
+
+
 # Options of every subcommand: name, argument of simulate(), type, help.
-_OPTIONS: tuple[tuple[str, str, type, str], ...] = (
+_OPTIONS: tuple[tuple[str, str, Callable[[str], Any], str], ...] = (
     ("--members", "n_members", int, "number of independent members (default 1)"),
     ("--duration", "duration", float, "length of the record in time units (default 100)"),
     ("--save-every", "save_every", float, "time between snapshots (default 1)"),
-    ("--spinup", "spinup", float, "time thrown away first (default: as the system needs)"),
+    (
+        "--spinup",
+        "spinup",
+        _time_or_auto,
+        "time thrown away first, or auto: until the run is found stationary (default: as the system needs)",
+    ),
     ("--dt", "dt", float, "largest time step (default: the system's own)"),
     ("--seed", "seed", int, "root of the random streams (default 0)"),
     ("--workers", "workers", int, "threads (default: all cores)"),
     ("--dtype", "dtype", str, "precision of the record: float64 (default) or float32"),
     ("--out", "out", str, "netCDF file to write"),
 )
-# Parameters of other types are matrices, given as JSON text.
-_CONVERTERS: dict[str, Callable[[str], Any]] = {"int": int, "float": float}
+# Parameters of other types are flags (bool) or matrices, given as JSON text.
+_CONVERTERS: dict[str, Callable[[str], Any]] = {"int": int, "float": float, "str": str}
+# Numbers computed for each thread in a trial, so that it takes a fraction of a second.
+_TRIAL = 10**6
+# Seen: 0.8 to 2 GB/s into the memory that buffers the disk; blocks are written while no thread computes.
+_BYTES_PER_SECOND = 1e9
 _FLAGS = (
     ("--overwrite", "overwrite", "replace an existing file"),
     ("--resume", "resume", "continue an interrupted run, bit for bit"),
@@ -111,9 +135,26 @@ def _run(options: dict[str, Any]) -> int:
         return 0
     if simulate.get("out") is None:
         raise ParameterError("no output file: expected --out run.nc (or out under [simulate]), or --dry-run")
-    system.simulate(**simulate).close()
+    with _log_to_stderr():
+        system.simulate(**simulate).close()
     print(simulate["out"])
     return 0
+
+
+@contextlib.contextmanager
+def _log_to_stderr() -> Iterator[None]:
+    """Show what the engine has to say, such as the end of an "auto" spin-up; afterwards logging is as it was."""
+    logger = logging.getLogger("simulators")
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(name)s: %(message)s"))
+    level = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(min(level or logging.INFO, logging.INFO))
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
 
 
 def _describe(system: System, simulate: dict[str, Any]) -> None:
@@ -126,8 +167,8 @@ def _describe(system: System, simulate: dict[str, Any]) -> None:
     plan = system.plan(**{key: value for key, value in simulate.items() if key not in files})
     layout = system.layout()
     shape = (plan.n_members, plan.n_snapshots, *layout.shape)
-    n_bytes = plan.n_bytes(layout.shape)
-    check_memory(plan, layout.shape, in_memory=simulate.get("out") is None)
+    n_bytes = plan.n_bytes(layout)
+    check_memory(plan, layout, in_memory=simulate.get("out") is None)
     if simulate.get("out") is not None:
         check_target(
             simulate["out"],
@@ -135,31 +176,45 @@ def _describe(system: System, simulate: dict[str, Any]) -> None:
             resume=simulate.get("resume", False),
             n_bytes=n_bytes,
         )
-    seconds = _seconds_per_snapshot(system, plan.dt, plan.n_steps)
-    total = seconds * (plan.n_snapshots + plan.n_spinup) * plan.n_members / plan.workers
+    seconds = _seconds_per_snapshot(system, plan)
+    if plan.spinup_checks:
+        first, last = plan.spinup_checks[0], plan.n_spinup
+        spinup = f"{first} to {last} snapshots of spin-up, until stationary"
+        extra = f" and {seconds * first:.3g} to {seconds * last:.3g} s of spin-up"
+    else:
+        spinup, extra = f"{plan.n_spinup} snapshots of spin-up", ""
+        seconds *= 1 + plan.n_spinup / plan.n_snapshots
+    writing = 0.0 if simulate.get("out") is None else n_bytes / _BYTES_PER_SECOND
     dims = ", ".join(f"{dim}={size}" for dim, size in zip(("member", "time", *layout.dims), shape, strict=True))
     print(
-        f"would write {simulate.get('out') or '(no --out given)'}: {layout.variable}({dims}), {plan.dtype}, "
-        f"{n_bytes / 1e6:.3g} MB; dt = {plan.dt:g}, {plan.n_steps} steps per snapshot, {plan.n_spinup} snapshots of "
-        f"spin-up; about {total:.3g} s on {plan.workers} threads\n"
+        f"would write {simulate.get('out') or '(no --out given)'}: {', '.join(layout.variables)}({dims}), "
+        f"{plan.dtype}, {n_bytes / 1e6:.3g} MB; dt = {plan.dt:g}, {plan.n_steps} steps per snapshot, {spinup}; "
+        f"about {seconds * plan.n_snapshots + writing:.3g} s{extra} on {plan.workers} threads\n"
         f"parameters: {json.dumps(system.parameters())}",
         file=sys.stderr,
     )
 
 
-def _seconds_per_snapshot(system: System, dt: float, n_steps: int) -> float:
-    """Time one member over a few snapshots; the first call, which may compile, does not count."""
-    shape = system.layout().shape
-    budget = max(1, 10**6 // math.prod(shape))  # steps, so that the trial itself takes a fraction of a second
-    n_probe = min(n_steps, budget)
-    stepper = system.make_stepper(dt, n_probe)
-    rng = np.random.default_rng(0)
-    state = stepper.start(rng)
-    out = np.empty((min(10_000, budget // n_probe), *shape))
-    stepper.advance(state, rng, out[:1])
-    begin = time.perf_counter()
-    stepper.advance(state, rng, out)
-    return (time.perf_counter() - begin) / len(out) * (n_steps / n_probe)
+def _seconds_per_snapshot(system: System, plan: Plan) -> float:
+    """Time a few snapshots of as many members as there are threads; the first call, which may compile, does not count.
+
+    Returns the time for one snapshot of all members. Threads share caches and memory, so that two need not be twice as
+    fast as one.
+    """
+    layout = system.layout()
+    budget = max(1, _TRIAL // layout.size)  # steps
+    n_probe = min(plan.n_steps, budget)
+    stepper = system.make_stepper(plan.dt, n_probe)
+    streams = [member_stream(0, member) for member in range(plan.workers)]
+    states = [stepper.start(rng) for rng in streams]
+    shape = (plan.workers, min(10_000, budget // n_probe), *layout.shape)
+    outs = [np.empty(shape, dtype=plan.dtype) for _ in layout.variables]
+    stepper.advance(states[0], streams[0], *(out[0, :1] for out in outs))
+    with ThreadPoolExecutor(plan.workers) as pool:
+        begin = time.perf_counter()
+        list(pool.map(stepper.advance, states, streams, *outs))
+        seconds = time.perf_counter() - begin
+    return seconds / shape[1] * (plan.n_steps / n_probe) * math.ceil(plan.n_members / plan.workers)
 
 
 def _parser(prog: str) -> argparse.ArgumentParser:
@@ -183,9 +238,8 @@ def _parser(prog: str) -> argparse.ArgumentParser:
             group.add_argument(
                 "--" + field.name.replace("_", "-"),
                 dest=field.name,
-                type=_CONVERTERS.get(str(getattr(field.type, "__name__", field.type)), _matrix),
-                help=meanings.get(field.name, field.name).replace("%", "%%")
-                + (" (matrix as JSON text)" if field.default is MISSING else f" (default {field.default:g})"),
+                help=(meanings.get(field.name, field.name) + _default(field)).replace("%", "%%"),
+                **_conversion(field),
             )
     return parser
 
@@ -195,6 +249,23 @@ def _meanings(kind: type[System]) -> dict[str, str]:
     _, _, section = (kind.__doc__ or "").partition("Parameters\n")
     entries = re.findall(r"^ *(\w+) : .*\n((?:(?! *\w+ : ).*\S.*\n)+)", section.partition("\n\n")[0] + "\n", re.M)
     return {name: re.split(r"\.(?: |$)", " ".join(text.split()))[0] for name, text in entries}
+
+
+def _conversion(field: "Field[Any]") -> dict[str, Any]:
+    """Return how an option becomes a parameter: ``--dealias`` or ``--no-dealias`` for one that is a bool."""
+    kind = str(getattr(field.type, "__name__", field.type))
+    if kind == "bool":
+        return {"action": argparse.BooleanOptionalAction, "default": None}
+    return {"type": _CONVERTERS.get(kind, _matrix)}
+
+
+def _default(field: "Field[Any]") -> str:
+    value = field.default
+    if value is MISSING:
+        return " (matrix as JSON text)"
+    if isinstance(value, bool):
+        return f" (default {'yes' if value else 'no'})"
+    return f" (default {value:g})" if isinstance(value, int | float) else f" (default {value})"
 
 
 def _matrix(text: str) -> Any:

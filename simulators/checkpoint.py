@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from simulators.checks import require_integer, show
 from simulators.errors import ResumeError
+from simulators.monitor import SpinupResult
 from simulators.streams import dump_streams, load_streams
 from simulators.target import part_path, state_path
 
@@ -30,13 +31,19 @@ State = tuple[NDArray[Any], ...]
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """The run after `done` save intervals (spin-up included): one state and one stream per member."""
+    """The run after `done` save intervals (spin-up included): one state and one stream per member.
+
+    With ``spinup="auto"`` also what its monitor has seen (`sums`) until the spin-up is over, its result (`spinup`) from
+    then on.
+    """
 
     done: int
     entropy: int
     config: dict[str, Any]
     states: list[State]
     streams: list[np.random.Generator]
+    sums: NDArray[np.float64] | None = None
+    spinup: SpinupResult | None = None
 
 
 def load_checkpoint(path: Path, max_bytes: int = _MAX_BYTES) -> Checkpoint | None:
@@ -93,7 +100,11 @@ def _checkpoint(saved: Any) -> Checkpoint:
     if any(column.ndim < 1 or len(column) != len(streams) for column in columns):
         raise ValueError(f"states of shapes {[column.shape for column in columns]} for {len(streams)} members")
     states = [tuple(column[member].copy() for column in columns) for member in range(len(streams))]
-    return Checkpoint(done, entropy, config, states, streams)
+    spinup = None
+    if record.get("spinup") is not None:
+        n_spinup, check = record["spinup"]
+        spinup = SpinupResult(require_integer("n_spinup", n_spinup, at_least=0), str(check))
+    return Checkpoint(done, entropy, config, states, streams, saved.get("sums"), spinup)
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
@@ -110,9 +121,12 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
         "entropy": checkpoint.entropy,
         "config": checkpoint.config,
         "n_arrays": len(columns),
+        "spinup": None if checkpoint.spinup is None else [checkpoint.spinup.n_spinup, checkpoint.spinup.check],
     }
     arrays: dict[str, Any] = {f"state_{index}": column for index, column in enumerate(columns)}
     arrays |= {"record": np.array(json.dumps(record)), "streams": np.array(dump_streams(checkpoint.streams))}
+    if checkpoint.sums is not None:
+        arrays["sums"] = checkpoint.sums
     temporary = path.with_name(path.name + ".tmp")
     try:
         with open(temporary, "wb") as file:

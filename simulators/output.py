@@ -26,17 +26,24 @@ from simulators.target import part_path, remove_leftovers, state_path
 if TYPE_CHECKING:
     import xarray as xr
 
-__all__ = ["FileSink", "MemorySink", "Sink"]
+__all__ = ["Block", "FileSink", "MemorySink", "Sink"]
+
+# One array for each variable.
+Block = list[NDArray[Any]]
 
 
 class Sink(Protocol):
     """Destination of blocks; the engine asks for room, fills it, and commits it."""
 
-    def room(self, start: int, stop: int) -> NDArray[Any]:
-        """Return an array (member, stop - start, *state) to fill; contiguous for each member."""
+    def label(self, schema: Schema) -> None:
+        """Take other attributes, before the first block."""
         ...
 
-    def commit(self, start: int, block: NDArray[Any] | None, checkpoint: Checkpoint) -> None:
+    def room(self, start: int, stop: int) -> Block:
+        """Return an array (member, stop - start, *state) to fill for each variable; contiguous for each member."""
+        ...
+
+    def commit(self, start: int, block: Block | None, checkpoint: Checkpoint) -> None:
         """Keep a filled block (None during the spin-up) and the state that follows it."""
         ...
 
@@ -50,7 +57,7 @@ class Sink(Protocol):
 
 
 class MemorySink:
-    """Keep the trajectory in one array.
+    """Keep the trajectory in one array for each variable.
 
     Parameters
     ----------
@@ -60,13 +67,17 @@ class MemorySink:
 
     def __init__(self, schema: Schema) -> None:
         self._schema = schema
-        self._data = np.empty(schema.shape, dtype=schema.dtype)
+        self._data = [np.empty(schema.shape, dtype=schema.dtype) for _ in schema.variables]
 
-    def room(self, start: int, stop: int) -> NDArray[Any]:
-        """Return a view of the final array: nothing is copied."""
-        return self._data[:, start:stop]
+    def label(self, schema: Schema) -> None:
+        """Take other attributes."""
+        self._schema = schema
 
-    def commit(self, start: int, block: NDArray[Any] | None, checkpoint: Checkpoint) -> None:
+    def room(self, start: int, stop: int) -> Block:
+        """Return views of the final arrays: nothing is copied."""
+        return [values[:, start:stop] for values in self._data]
+
+    def commit(self, start: int, block: Block | None, checkpoint: Checkpoint) -> None:
         """Do nothing: the block is already in place."""
 
     def finish(self) -> "xr.Dataset":
@@ -84,11 +95,13 @@ class FileSink:
     Parameters
     ----------
     path : Path
-        Final name, already checked by `check_target`.
+        Final name, already claimed (`simulators.target.claim_target`).
     schema : Schema
         Labels and size.
     fresh : bool
-        Create the part file; False continues the one on disk.
+        Remove what is there; False continues the run on disk.
+    written : bool
+        That run has written blocks; if not, its part file holds nothing and is created anew.
 
     Raises
     ------
@@ -98,24 +111,36 @@ class FileSink:
         If the one on disk is not the beginning of this run.
     """
 
-    def __init__(self, path: Path, schema: Schema, *, fresh: bool) -> None:
+    def __init__(self, path: Path, schema: Schema, *, fresh: bool, written: bool) -> None:
         self._path = path
         self._schema = schema
-        self._buffer: NDArray[Any] | None = None
+        self._buffer: Block = []
         if fresh:
             remove_leftovers(path)
-            _create(part_path(path), schema)
-        else:
+            try:
+                _create(part_path(path), schema)
+            except BaseException:
+                part_path(path).unlink(missing_ok=True)
+                raise
+        elif written:
             _check_part(part_path(path), schema)
+        else:
+            _create(part_path(path), schema)
 
-    def room(self, start: int, stop: int) -> NDArray[Any]:
+    def label(self, schema: Schema) -> None:
+        """Create the file anew: attributes of one that holds blocks are never touched, a kill could spoil them."""
+        self._schema = schema
+        _create(part_path(self._path), schema)
+
+    def room(self, start: int, stop: int) -> Block:
         """Return the block buffer, allocated once at the length of the first block."""
         n_members, state = self._schema.shape[0], self._schema.shape[2:]
-        if self._buffer is None or self._buffer.shape[1] < stop - start:
-            self._buffer = np.empty((n_members, stop - start, *state), dtype=self._schema.dtype)
-        return self._buffer[:, : stop - start]
+        if not self._buffer or self._buffer[0].shape[1] < stop - start:
+            shape = (n_members, stop - start, *state)
+            self._buffer = [np.empty(shape, dtype=self._schema.dtype) for _ in self._schema.variables]
+        return [values[:, : stop - start] for values in self._buffer]
 
-    def commit(self, start: int, block: NDArray[Any] | None, checkpoint: Checkpoint) -> None:
+    def commit(self, start: int, block: Block | None, checkpoint: Checkpoint) -> None:
         """Write the block, close the file, then replace the checkpoint."""
         import netCDF4
 
@@ -123,7 +148,8 @@ class FileSink:
             # opened and closed for each block: a few milliseconds, and no dirty library buffers to lose in a kill
             try:
                 with netCDF4.Dataset(part_path(self._path), "r+") as file:
-                    file.variables[self._schema.variable][:, start : start + block.shape[1]] = block
+                    for name, values in zip(self._schema.variables, block, strict=True):
+                        file.variables[name][:, start : start + values.shape[1]] = values
             except (OSError, RuntimeError) as error:  # RuntimeError is how netCDF4 reports HDF5 failures
                 raise OutputError(
                     f"cannot write a block to {part_path(self._path)} ({error}): expected room and access until the "
@@ -171,20 +197,16 @@ def _create(path: Path, schema: Schema) -> None:
                 coordinate = file.createVariable(name, values.dtype, (name,), fill_value=False, contiguous=True)
                 coordinate.setncatts(attrs)
                 coordinate[:] = values
-            variable = file.createVariable(
-                schema.variable, schema.dtype, schema.dims, fill_value=False, contiguous=True
-            )
-            variable.setncatts(schema.variable_attrs)
-            # HDF5 allocates contiguous storage at the first write; this one makes it happen now
-            variable[(-1,) * len(schema.shape)] = 0
-    except BaseException as error:
-        path.unlink(missing_ok=True)
-        if isinstance(error, OSError | RuntimeError):  # RuntimeError is how netCDF4 reports HDF5 failures
-            raise OutputError(
-                f"cannot create {path} ({error}): expected room for {schema.n_bytes / 1e9:.3g} GB; free some, raise "
-                "the quota or choose another out"
-            ) from error
-        raise
+            for name, attrs in schema.variables.items():
+                variable = file.createVariable(name, schema.dtype, schema.dims, fill_value=False, contiguous=True)
+                variable.setncatts(attrs)
+                # HDF5 allocates contiguous storage at the first write; this one makes it happen now
+                variable[(-1,) * len(schema.shape)] = 0
+    except (OSError, RuntimeError) as error:  # RuntimeError is how netCDF4 reports HDF5 failures
+        raise OutputError(
+            f"cannot create {path} ({error}): expected room for {schema.n_bytes / 1e9:.3g} GB; free some, raise "
+            "the quota or choose another out"
+        ) from error
 
 
 def _check_part(path: Path, schema: Schema) -> None:
@@ -193,15 +215,17 @@ def _check_part(path: Path, schema: Schema) -> None:
 
     try:
         with netCDF4.Dataset(path, "r") as file:
-            variable = file.variables[schema.variable]
-            found = (variable.shape, variable.dtype, json.loads(file.getncattr("config_json")))
+            found = {name: (file.variables[name].shape, file.variables[name].dtype) for name in schema.variables}
+            config = json.loads(file.getncattr("config_json"))
     except (OSError, RuntimeError, LookupError, AttributeError, TypeError, ValueError) as error:
         raise ResumeError(
             f"{path} cannot be read ({error}): expected the blocks of an interrupted run; delete it, or start again "
             "without resume"
         ) from error
-    if found != (schema.shape, np.dtype(schema.dtype), json.loads(schema.attrs["config_json"])):
+    expected = dict.fromkeys(schema.variables, (schema.shape, np.dtype(schema.dtype)))
+    if found != expected or config != json.loads(schema.attrs["config_json"]):
+        held = ", ".join(f"{name} of shape {shape} and type {dtype}" for name, (shape, dtype) in found.items())
         raise ResumeError(
-            f"{path} holds {schema.variable} of shape {found[0]} and type {found[1]} with its configuration, expected "
-            f"{schema.shape} and {schema.dtype} with the one of its checkpoint; start again without resume"
+            f"{path} holds {held} with its configuration, expected {schema.shape} and {schema.dtype} with the one of "
+            "its checkpoint; start again without resume"
         )

@@ -7,8 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from simulators.checks import require_integer, require_number
+from simulators.checks import require_integer, require_number, show
 from simulators.errors import ParameterError
+from simulators.schema import Layout
+from simulators.stationarity import check_times, longest_spinup
 
 __all__ = ["Plan", "make_plan"]
 
@@ -34,12 +36,16 @@ class Plan:
     n_members, n_snapshots : int
         Size of the record.
     n_spinup : int
-        Save intervals simulated and thrown away first.
+        Save intervals simulated and thrown away first; for ``spinup="auto"`` at most so many.
+    spinup_checks : tuple of int
+        Numbers of save intervals after which a spin-up may be found long enough; empty for one of fixed length.
     save_every, dt : float
         Time between snapshots and the resolved step, ``save_every / n_steps``.
     n_steps : int
         Steps per save interval.
-    duration, spinup : float
+    duration : float
+        As requested, for the record.
+    spinup : float or "auto"
         As requested, for the record.
     seed : int or None
         None stands for fresh entropy.
@@ -52,18 +58,19 @@ class Plan:
     n_members: int
     n_snapshots: int
     n_spinup: int
+    spinup_checks: tuple[int, ...]
     save_every: float
     dt: float
     n_steps: int
     duration: float
-    spinup: float
+    spinup: float | str
     seed: int | None
     workers: int
     dtype: str
 
-    def n_bytes(self, shape: tuple[int, ...]) -> int:
-        """Return the size of a record of states of `shape`."""
-        return self.n_members * self.n_snapshots * math.prod(shape) * np.dtype(self.dtype).itemsize
+    def n_bytes(self, layout: Layout) -> int:
+        """Return the size of the record, all variables together."""
+        return self.n_members * self.n_snapshots * layout.size * np.dtype(self.dtype).itemsize
 
     def request(self) -> dict[str, Any]:
         """Return the arguments of ``simulate`` that decide the numbers; ``workers`` is not one of them."""
@@ -114,7 +121,11 @@ def make_plan(
     n_members = require_integer("n_members", n_members, at_least=1, at_most=_MAX_COUNT)
     save_every = require_number("save_every", save_every, above=0)
     duration = require_number("duration", duration, above=0)
-    spinup = require_number("spinup", default_spinup if spinup is None else spinup, at_least=0)
+    spinup = default_spinup if spinup is None else spinup
+    if isinstance(spinup, str) and spinup != "auto":
+        raise ParameterError(f"spinup = {show(spinup)}: expected a finite number >= 0, or 'auto'; pass spinup='auto'")
+    if spinup != "auto":
+        spinup = require_number("spinup", spinup, at_least=0)
     if seed is not None:
         seed = require_integer("seed", seed, at_least=0, at_most=_MAX_SEED)
     workers = require_integer(
@@ -132,10 +143,20 @@ def make_plan(
         )
     step = default_dt if dt is None else require_number("dt", dt, above=0)
     n_steps = 1 if step is None else max(1, math.ceil(_count("save_every", save_every, "dt", step) * (1 - _ROUNDING)))
+    checks: tuple[int, ...] = ()
+    if spinup != "auto":
+        n_spinup = math.ceil(_count("spinup", spinup, "save_every", save_every) * (1 - _ROUNDING))
+    elif default_spinup == 0:  # the initial state is drawn from the stationary law
+        n_spinup = 0
+    else:
+        _count("the longest spinup", longest_spinup(default_spinup), "save_every", save_every)
+        checks = tuple(check_times(default_spinup, save_every))
+        n_spinup = checks[-1]
     return Plan(
         n_members=n_members,
         n_snapshots=n_snapshots,
-        n_spinup=math.ceil(_count("spinup", spinup, "save_every", save_every) * (1 - _ROUNDING)),
+        n_spinup=n_spinup,
+        spinup_checks=checks,
         save_every=save_every,
         dt=save_every / n_steps,
         n_steps=n_steps,

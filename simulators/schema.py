@@ -1,12 +1,14 @@
 """The labelled trajectory every simulator writes: dimensions, coordinates, attributes.
 
-One variable with dimensions (member, time, *state); 1-D coordinates for each; ``time`` is a float with units "1"
-(so that nothing decodes it to dates); attributes are text, because netCDF has no bool, None, dict or 128-bit
-integer.
+One variable, or several alike, with dimensions (member, time, *state); 1-D coordinates for each; ``time`` is a
+float with units "1" (so that nothing decodes it to dates); attributes are text, because netCDF has no bool, None,
+dict or 128-bit integer.
 """
 
 import json
-from dataclasses import dataclass
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
@@ -36,12 +38,21 @@ class Layout:
         What the variable is.
     coordinate_long_name : str
         What the coordinates are.
+    extra : dict of str to str
+        Further variables with the same dims, name to long_name: for example a forcing field saved beside the state.
+        The stepper fills one array for each (`simulators.engine.Stepper`).
     """
 
     variable: str
     coordinates: dict[str, NDArray[Any]]
     long_name: str
     coordinate_long_name: str
+    extra: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def variables(self) -> dict[str, str]:
+        """All variables in order, name to long_name; the state comes first."""
+        return {self.variable: self.long_name} | self.extra
 
     @property
     def dims(self) -> tuple[str, ...]:
@@ -52,6 +63,11 @@ class Layout:
     def shape(self) -> tuple[int, ...]:
         """Shape of one state."""
         return tuple(len(values) for values in self.coordinates.values())
+
+    @property
+    def size(self) -> int:
+        """Numbers in one snapshot of one member, all variables together."""
+        return len(self.variables) * math.prod(self.shape)
 
 
 def component_layout(d: int) -> Layout:
@@ -68,8 +84,7 @@ def field_layout(positions: NDArray[np.float64], long_name: str, variable: str =
 class Schema:
     """Everything about a trajectory except its numbers; the same for a Dataset in memory and for a file."""
 
-    variable: str
-    variable_attrs: dict[str, str]
+    variables: dict[str, dict[str, str]]
     coordinates: dict[str, tuple[NDArray[Any], dict[str, str]]]
     attrs: dict[str, str]
     dtype: str
@@ -81,20 +96,23 @@ class Schema:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Shape of the data variable."""
+        """Shape of each data variable."""
         return tuple(len(values) for values, _ in self.coordinates.values())
 
     @property
     def n_bytes(self) -> int:
-        """Size of the data variable in bytes."""
-        return int(np.prod(self.shape, dtype=object)) * np.dtype(self.dtype).itemsize
+        """Size of the data variables in bytes."""
+        return len(self.variables) * math.prod(self.shape) * np.dtype(self.dtype).itemsize
 
-    def dataset(self, data: NDArray[Any]) -> "xr.Dataset":
-        """Return `data`, shape (member, time, *state), as a labelled Dataset."""
+    def dataset(self, data: Sequence[NDArray[Any]]) -> "xr.Dataset":
+        """Return one array (member, time, *state) for each variable as a labelled Dataset."""
         import xarray as xr
 
         dataset = xr.Dataset(
-            {self.variable: (self.dims, data, self.variable_attrs)},
+            {
+                name: (self.dims, values, attrs)
+                for (name, attrs), values in zip(self.variables.items(), data, strict=True)
+            },
             coords={name: (name, values, attrs) for name, (values, attrs) in self.coordinates.items()},
             attrs=self.attrs,
         )
@@ -113,6 +131,7 @@ def make_schema(
     entropy: int,
     n_snapshots: int,
     dtype: str,
+    extra_attrs: Mapping[str, str] | None = None,
 ) -> Schema:
     """Return the schema of one run.
 
@@ -129,7 +148,9 @@ def make_schema(
     n_snapshots : int
         Length of the time axis, saved at ``save_every * (0 .. n_snapshots - 1)``.
     dtype : str
-        Of the data variable.
+        Of the data variables.
+    extra_attrs : mapping, optional
+        Further attributes of the data set.
 
     Returns
     -------
@@ -148,8 +169,7 @@ def make_schema(
         coordinates[name] = (values, {"long_name": layout.coordinate_long_name, "units": "1"})
     software = _version("gfdt")
     return Schema(
-        variable=layout.variable,
-        variable_attrs={"long_name": layout.long_name, "units": "1"},
+        variables={name: {"long_name": meaning, "units": "1"} for name, meaning in layout.variables.items()},
         coordinates=coordinates,
         attrs={
             "Conventions": "CF-1.11",
@@ -162,6 +182,7 @@ def make_schema(
             "package_versions": ", ".join(f"{name} {_version(name)}" for name in _PACKAGES),
             "dtype": dtype,
             "created": created,
+            **(extra_attrs or {}),
         },
         dtype=dtype,
     )

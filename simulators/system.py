@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simulators.checks import require_flag
-from simulators.errors import ParameterError
+from simulators.errors import NoScoreError, ParameterError
 from simulators.plan import Plan, make_plan
 from simulators.schema import Layout
 
@@ -56,9 +56,12 @@ class System(ABC):
     def _drift_array(self, u: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return f(u) for an array (..., *state)."""
 
-    def _score_array(self, u: NDArray[np.float64]) -> NDArray[np.float64]:
+    def _score_array(self, u: NDArray[np.float64]) -> NDArray[np.float64]:  # noqa: ARG002
         """Return s(u) for an array (..., *state)."""
-        raise NotImplementedError(f"{type(self).__name__} has no closed-form score")
+        raise NoScoreError(
+            f"the score of {type(self).__name__} has no closed form: expected a system whose stationary density is "
+            "known; learn it from a trajectory with gfdt.DSMScore, or measure the response with direct_response"
+        )
 
     def parameters(self) -> dict[str, Any]:
         """Return the parameters as plain numbers and lists, ready for JSON."""
@@ -100,6 +103,8 @@ class System(ABC):
 
         Raises
         ------
+        NoScoreError
+            If the stationary density has no closed form.
         ParameterError
             If the state dimensions are missing or have another size.
         """
@@ -111,7 +116,7 @@ class System(ABC):
         duration: float = 100.0,
         save_every: float = 1.0,
         *,
-        spinup: float | None = None,
+        spinup: float | str | None = None,
         dt: float | None = None,
         seed: int | None = 0,
         workers: int | None = None,
@@ -133,9 +138,13 @@ class System(ABC):
             one at 0 is the state at the end of the spin-up.
         save_every : float
             Time between snapshots.
-        spinup : float, optional
+        spinup : float or "auto", optional
             Time simulated and thrown away first, rounded up to whole save intervals. The default is the
             system's own ``default_spinup``: 0 where the initial state is drawn from the stationary density.
+            "auto" goes on until the ensemble is found stationary by the rule of `simulators.stationarity`, for a
+            quarter to ten times ``default_spinup`` (0 stays 0). The attributes ``spinup_time`` and ``spinup_check``
+            say how long that took and why; ``spinup=<spinup_time>`` repeats the record. The length depends on the
+            whole ensemble; the path of member k from the start of the spin-up still depends on (`seed`, k) alone.
         dt : float, optional
             Largest time step allowed; the step used is the largest ``save_every / integer`` below it. The
             default is the system's ``default_dt``; None there means one step per save interval, which loses
@@ -160,8 +169,8 @@ class System(ABC):
         Returns
         -------
         xarray.Dataset
-            One variable with dims (member, time, *state); opened lazily from the file with `out`, in memory
-            without.
+            One variable with dims (member, time, *state), and more alike where the layout has `extra` ones; opened
+            lazily from the file with `out`, in memory without.
 
         Raises
         ------
@@ -175,6 +184,8 @@ class System(ABC):
             If the unfinished file is damaged or belongs to another run.
         BlowUpError
             If a member stops being finite.
+        NotStationaryError
+            If the longest spin-up that "auto" tries is not long enough.
         """
         from simulators.engine import check_memory, run_plan
 
@@ -191,7 +202,7 @@ class System(ABC):
             workers=workers,
             dtype=dtype,
         )
-        check_memory(plan, self.layout().shape, in_memory=out is None)
+        check_memory(plan, self.layout(), in_memory=out is None)
         return run_plan(
             plan,
             self.make_stepper(plan.dt, plan.n_steps),
@@ -212,7 +223,7 @@ class System(ABC):
         duration: float = 100.0,
         save_every: float = 1.0,
         *,
-        spinup: float | None = None,
+        spinup: float | str | None = None,
         dt: float | None = None,
         seed: int | None = 0,
         workers: int | None = None,
@@ -230,6 +241,104 @@ class System(ABC):
             dtype=dtype,
             default_spinup=self.default_spinup,
             default_dt=self.default_dt,
+        )
+
+    def direct_response(
+        self,
+        max_lag: float,
+        save_every: float = 1.0,
+        n_members: int = 64,
+        amplitude: float | None = None,
+        perturbation: Any = "pixel",
+        *,
+        n_restarts: int = 1,
+        decorrelate: float = 0.0,
+        check_amplitude: bool = True,
+        confidence: float = 0.95,
+        spinup: float | None = None,
+        dt: float | None = None,
+        seed: int | None = 0,
+        workers: int | None = None,
+        progress: bool | None = None,
+    ) -> "xr.Dataset":
+        """Measure the linear response with twins: R(t) = <x+(t) - x-(t)> / (2 a), kicked by +-a, same noise.
+
+        Parameters
+        ----------
+        max_lag, save_every : float
+            Largest lag, and time between lags; the lags are 0, save_every, ... up to `max_lag`.
+        n_members : int
+            Independent realisations, at least 2; the standard error is that of the mean over them.
+        amplitude : float, optional
+            Size a of the kick, unit of the state. By default 0.1 standard deviations of the state in eight members,
+            0.05 for the "pattern" of a field, to two digits; each component of a vector has its own, and the
+            component that a given displacement moves most decides. It depends on `seed` alone.
+        perturbation : "pixel", "pattern", array_like or callable
+            "pixel" kicks one component: each in turn, or one random site of a homogeneous field. "pattern" kicks all
+            of them at once, at random with <p p^T> = 1. For a field it spreads the error evenly: smaller than that
+            of "pixel" at the kick, larger far from it. For a vector it needs fewer runs than "pixel" by the number of
+            components, and as many more members. An array w of the shape of the state, or a function w(x) of the
+            state at lag 0, is a displacement a w.
+        n_restarts : int
+            Pairs (or sets of pairs, one for each component) of a member, `max_lag` + `save_every` + `decorrelate` apart
+            on its trajectory. They share a spin-up, and are averaged before anything else.
+        decorrelate : float
+            Time thrown away between two restarts, rounded up to whole save intervals.
+        check_amplitude : bool
+            Kick by +-2a as well, in the first restart of every member. Without it the cubic part of the response,
+            which is what biases R, cannot be told.
+        confidence : float
+            Level of the band.
+        spinup, dt, seed, workers, progress
+            As in `simulate`; "auto" is no `spinup` here.
+
+        Returns
+        -------
+        xarray.Dataset
+            ``response``, ``stderr``, ``lower``, ``upper``: dims (lag, component, component_src) for vectors,
+            (lag, dy, dx) for homogeneous fields, as `exact_response`; (lag, *state) for a given displacement, per unit
+            of it. ``nonlinearity`` (lag): the part by which the response changes if the kick is doubled, from
+            ``even_part`` and ``amplitude_change``; ``nonlinearity_limit``, its upper 95 % limit, means something only
+            where the response is larger than its error. ``amplitude``. Attribute ``linear_range``: "yes", "no", or
+            "undetermined" where sampling noise hides the answer; see `simulators.linearity`.
+
+        Raises
+        ------
+        ParameterError
+            If an argument cannot be used.
+        SimulatorError
+            If it needs more memory than there is.
+        BlowUpError
+            If a member or a twin stops being finite.
+
+        Warns
+        -----
+        LinearRangeWarning
+            If doubling the kick changes the response by more than 10 % at a lag where there is one.
+
+        References
+        ----------
+        PRL, "dynamical" response. Boffetta et al., Chaos 13, 806 (2003). Lucarini & Sarno, Nonlin. Processes Geophys.
+        18, 7 (2011).
+        """
+        from simulators.direct import direct_response
+
+        return direct_response(
+            self,
+            max_lag=max_lag,
+            save_every=save_every,
+            n_members=n_members,
+            amplitude=amplitude,
+            perturbation=perturbation,
+            n_restarts=n_restarts,
+            decorrelate=decorrelate,
+            check_amplitude=check_amplitude,
+            confidence=confidence,
+            spinup=spinup,
+            dt=dt,
+            seed=seed,
+            workers=workers,
+            progress=progress,
         )
 
 

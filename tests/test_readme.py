@@ -1,4 +1,4 @@
-"""The README's Python example runs as it stands, on a file the package did not make."""
+"""The README's Python examples run as they stand, the first on a file the package did not make."""
 
 import re
 from pathlib import Path
@@ -10,9 +10,14 @@ import xarray as xr
 README = Path(__file__).parent.parent / "README.md"
 
 
-def test_the_python_example_runs(tmp_path, monkeypatch, capsys):
-    (code,) = re.findall(r"```python\n(.*?)```", README.read_text(), flags=re.DOTALL)
-    assert "max_minutes=1" in code
+def example(containing):
+    codes = re.findall(r"```python\n(.*?)```", README.read_text(), flags=re.DOTALL)
+    (code,) = [code for code in codes if containing in code]
+    return code
+
+
+def test_the_example_of_a_response_from_data_runs(tmp_path, monkeypatch, capsys):
+    code = example("max_minutes=1")
     rng = np.random.default_rng(0)
     x = np.zeros((2, 2000, 2))
     for t in range(1, 2000):
@@ -24,3 +29,10 @@ def test_the_python_example_runs(tmp_path, monkeypatch, capsys):
     assert "score check:" in capsys.readouterr().out
     assert {"response.png", "my_score.safetensors"} <= {path.name for path in tmp_path.iterdir()}
     matplotlib.pyplot.close("all")
+
+
+def test_the_example_of_a_simulation_runs(capsys):
+    names = {}
+    exec(compile(example("direct_response"), "README", "exec"), names)
+    assert capsys.readouterr().out.strip() in ("yes", "undetermined")
+    assert names["run"]["u"].dims == ("member", "time", "y", "x")

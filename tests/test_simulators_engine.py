@@ -7,10 +7,10 @@ import sys
 import numpy as np
 import pytest
 import xarray as xr
-from reference.simulators_toys import Exploding, RandomWalk
+from reference.simulators_toys import Exploding, RandomWalk, RecordedWalk
 
 import simulators
-from simulators import BlowUpError, DoubleWell, OrnsteinUhlenbeck, ParameterError, engine
+from simulators import BlowUpError, DoubleWell, NoScoreError, OrnsteinUhlenbeck, ParameterError, engine
 
 
 @pytest.mark.parametrize(
@@ -134,6 +134,21 @@ def test_large_finite_numbers_are_not_a_blow_up():
     assert np.isfinite(data).all()
 
 
+def test_a_second_variable_is_saved_beside_the_state():
+    system = RecordedWalk()
+    dataset = system.simulate(3, 20.0, 1.0, seed=2, spinup=4.0)
+    assert list(dataset.data_vars) == ["x", "w"]
+    assert dataset["x"].dims == dataset["w"].dims == ("member", "time", "component")
+    assert dataset["w"].attrs == {"long_name": "increment that led here", "units": "1"}
+    np.testing.assert_allclose(dataset["x"].diff("time"), dataset["w"][:, 1:], atol=1e-14)
+    assert system.plan(3, 20.0, 1.0).n_bytes(system.layout()) == dataset["x"].nbytes + dataset["w"].nbytes
+
+
+def test_blow_up_is_seen_in_any_variable():
+    with pytest.raises(BlowUpError, match="member 0 is no longer finite at time 7 "):
+        RecordedWalk(breaks_at=7).simulate(2, 20.0, 1.0)
+
+
 def test_refuses_what_does_not_fit_in_memory():
     with pytest.raises(simulators.SimulatorError, match=r"GB of memory: pass out="):
         OrnsteinUhlenbeck(n=512).simulate(1000, 1e6, 1.0)
@@ -158,6 +173,12 @@ def test_numpy_scalars_are_numbers():
     for lags in (True, [0.0, True], ["1"], "1", [10**400], [1e300], np.array([1], dtype="m8[s]")):
         with pytest.raises(ParameterError, match=r"lags = .*expected a 1-D"):
             system.exact_response(lags)
+
+
+def test_a_score_without_closed_form_is_a_clear_refusal():
+    with pytest.raises(NoScoreError, match=r"score of RandomWalk has no closed form: expected .*; learn it .*DSMScore"):
+        RandomWalk().score(np.zeros(2))
+    assert issubclass(NoScoreError, NotImplementedError)
 
 
 def test_progress_is_silent_without_a_terminal(monkeypatch):

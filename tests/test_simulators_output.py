@@ -1,5 +1,6 @@
 """Files: complete or absent under their final name, and resumable bit for bit."""
 
+import fcntl
 import json
 import os
 import signal
@@ -7,15 +8,17 @@ import subprocess
 import sys
 import time
 import zipfile
+from pathlib import Path
 
 import netCDF4
 import numpy as np
 import pytest
 import xarray as xr
-from reference.simulators_toys import Exploding, RandomWalk
+from reference.simulators_toys import Exploding, RandomWalk, RecordedWalk
 
 from simulators import (
     BlowUpError,
+    DoubleWell,
     OrnsteinUhlenbeck,
     OutputError,
     OutputExistsError,
@@ -24,7 +27,7 @@ from simulators import (
     engine,
 )
 from simulators.checkpoint import load_checkpoint
-from simulators.target import part_path, state_path
+from simulators.target import claim_target, lock_path, part_path, state_path
 
 
 @pytest.fixture
@@ -54,6 +57,39 @@ def test_float32_file(tmp_path):
     system = OrnsteinUhlenbeck(n=4)
     with system.simulate(2, 4.0, 1.0, dtype="float32", out=str(tmp_path / "run.nc")) as file:
         np.testing.assert_array_equal(file["u"], system.simulate(2, 4.0, 1.0)["u"].astype(np.float32))
+
+
+def test_every_variable_of_a_file_resumes_bit_for_bit(tmp_path, monkeypatch):
+    monkeypatch.setattr(engine, "BLOCK_BYTES", 2 * 4 * 8 * 3)  # three snapshots
+    expected = RecordedWalk().simulate(2, 20.0, 1.0, seed=5)
+    out = tmp_path / "run.nc"
+    with monkeypatch.context() as broken:
+        broken.setattr(engine, "_watch", fails_at_call(4))
+        with pytest.raises(RuntimeError, match="power cut"):
+            RecordedWalk().simulate(2, 20.0, 1.0, seed=5, out=out)
+    assert load_checkpoint(out).done == 9
+    kept = tmp_path / "kept"
+    os.replace(part_path(out), kept)
+    RandomWalk().simulate(2, 20.0, 1.0, seed=5, out=part_path(out)).close()  # the state without its companion
+    with pytest.raises(ResumeError, match=r"cannot be read \('w'\)"):
+        RecordedWalk().simulate(2, 20.0, 1.0, seed=5, out=out, resume=True)
+    os.replace(kept, part_path(out))
+    with RecordedWalk().simulate(2, 20.0, 1.0, seed=5, out=out, resume=True) as resumed:
+        for name in ("x", "w"):
+            np.testing.assert_array_equal(resumed[name], expected[name])
+        with netCDF4.Dataset(out) as file:
+            assert file["w"].long_name == "increment that led here"
+
+
+def fails_at_call(count):
+    """Return a stand-in for the watch over blocks that fails in its call number `count`."""
+    calls = iter(range(1, 10**9))
+
+    def watch(*arguments):
+        if next(calls) == count:
+            raise RuntimeError("power cut")
+
+    return watch
 
 
 def test_existing_file_is_safe_without_overwrite(tmp_path):
@@ -292,6 +328,81 @@ def test_a_quota_is_one_sentence_and_leaves_nothing(tmp_path, blocks):
     assert done.stderr.count("\n") == 1
     assert done.stderr.startswith("simulators: error: cannot ")
     assert leftovers(tmp_path) == []
+
+
+def test_two_runs_never_write_one_file(tmp_path):
+    out = tmp_path / "run.nc"
+    with claim_target(out, overwrite=False, resume=False, n_bytes=1):
+        for options in ({}, {"resume": True}, {"overwrite": True}):
+            with pytest.raises(OutputError, match=r"run\.nc\.part is being written by another run: expected"):
+                RandomWalk().simulate(1, 3.0, out=out, **options)
+        RandomWalk().simulate(1, 3.0, out=tmp_path / "other.nc").close()
+    assert leftovers(tmp_path) == ["other.nc"]
+    lock_path(out).write_text("")  # a killed run leaves its lock file, and no lock
+    RandomWalk().simulate(1, 3.0, out=out).close()
+    assert leftovers(tmp_path) == ["other.nc", "run.nc"]
+
+
+def test_a_lock_file_that_its_owner_removed_is_no_lock(tmp_path, monkeypatch):
+    out = tmp_path / "run.nc"
+    attempts = []
+
+    def flock(file, operation, real=fcntl.flock):
+        real(file, operation)
+        attempts.append(operation)
+        if len(attempts) == 1:  # as if the run before had ended between opening and locking
+            lock_path(out).unlink()
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with claim_target(out, overwrite=False, resume=False, n_bytes=1):
+        assert len(attempts) == 2
+        assert lock_path(out).exists()
+
+
+def test_a_file_system_without_locks_is_no_obstacle(tmp_path, monkeypatch):
+    def flock(file, operation):
+        raise OSError(95, "Operation not supported")
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    RandomWalk().simulate(1, 3.0, out=tmp_path / "run.nc").close()
+    assert leftovers(tmp_path) == ["run.nc"]
+
+
+_FILLED = """
+import resource, sys
+from simulators import engine
+from simulators.__main__ import main
+engine.BLOCK_BYTES = 2 * 8 * 1000
+blocks = iter(range(100))
+def watch(*arguments, real=engine._watch):
+    real(*arguments)
+    if next(blocks) == 3:  # from now on no file can grow beyond the coordinates and two blocks of the first member
+        resource.setrlimit(resource.RLIMIT_FSIZE, (120_000, resource.RLIM_INFINITY))
+engine._watch = watch
+options = ["--members", "2", "--duration", "10000", "--save-every", "1", "--dt", "0.1", "--seed", "5"]
+sys.exit(main(["double-well", *options, "--out", sys.argv[1]]))
+"""
+
+
+def test_a_disk_that_fills_up_during_the_run_leaves_what_can_be_resumed(tmp_path):
+    out = tmp_path / "run.nc"
+    done = subprocess.run([sys.executable, "-c", _FILLED, str(out)], capture_output=True, text=True, check=False)
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.startswith("simulators: error: cannot write a block to ")
+    assert done.stderr.count("\n") == 1
+    assert leftovers(tmp_path) == ["run.nc.part", "run.nc.part.state.npz"]
+    assert load_checkpoint(out).done == 3000
+    arguments = {"n_members": 2, "duration": 10_000.0, "save_every": 1.0, "dt": 0.1, "seed": 5}
+    with DoubleWell().simulate(**arguments, out=out, resume=True) as resumed:
+        np.testing.assert_array_equal(resumed["x"], DoubleWell().simulate(**arguments)["x"])
+
+
+def test_runs_killed_at_random_moments_resume_bit_for_bit():
+    # the acceptance check in small: `benchmarks/streaming.py --kills 20` does the whole of it
+    script = Path(__file__).parent.parent / "benchmarks" / "streaming.py"
+    small = ["--parameters", '{"n": 4}', "--simulate", '{"n_members": 2}', "--block-draws", "20000"]
+    done = subprocess.run([sys.executable, script, "--kills", "2", *small], capture_output=True, text=True, check=False)
+    assert done.stdout.endswith("2 of 2 identical\n"), done.stdout + done.stderr
 
 
 def test_a_full_disk_at_a_checkpoint_is_named(tmp_path, monkeypatch):

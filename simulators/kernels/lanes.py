@@ -32,6 +32,8 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from simulators.kernels.transpose import TILE, transpose_tile
+
 __all__ = [
     "SIZES",
     "forward",
@@ -53,8 +55,6 @@ __all__ = [
 
 # Shorter rows do not fill a vector.
 SIZES = (16, 32, 64, 128, 256, 512, 1024)
-# Transposed in one go: eight doubles are a cache line, and eight lines of each stream stay in the first-level cache.
-_TILE = 8
 
 Size = tuple[int, ...]
 
@@ -304,7 +304,11 @@ def inverse_rows(z, rows, lanes, twiddle):  # type: ignore[no-untyped-def]
         _inverse2(z, rows, lanes, twiddle)
 
 
-# ---- between the two axes: a transposition, tile by tile, that also takes the two real rows apart
+# ---- between the two axes: transpose, and take the two real rows of each complex row apart
+#
+# With z = A + i B, A and B the transforms of the real rows y and y + m/2: A_k = (z_k + z_-k*) / 2 and
+# B_k = (z_k - z_-k*) / 2i. Rows z_k go to the columns of y, z_-k to those of y + m/2, and are combined there, where the
+# distances between the four numbers are the same for all k. For k = 0 the row of -k holds z_(m/2) instead.
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -325,60 +329,104 @@ def split_columns(z, columns, rows, kept, position):  # type: ignore[no-untyped-
     """
     m, h = 1 << len(rows), 1 << len(kept)
     half = m >> 1
-    im, im_columns = m * half, m * h
-    for k0 in range(0, h, _TILE):
-        for y0 in range(0, half, _TILE):
-            for k in range(k0, k0 + _TILE):
-                if k == 0:
-                    p, q = position[0] * half, position[half] * half
-                    for y in range(y0, y0 + _TILE):
-                        columns[y * h], columns[(y + half) * h] = z[p + y], z[im + p + y]
-                        if h == half:
-                            columns[im_columns + y * h] = z[q + y]
-                            columns[im_columns + (y + half) * h] = z[im + q + y]
-                        else:
-                            columns[im_columns + y * h] = 0.0
-                            columns[im_columns + (y + half) * h] = 0.0
-                else:
-                    # z = A + i B with A, B transforms of real rows: A_k = (z_k + z_-k*) / 2, B_k = (z_k - z_-k*) / 2i
-                    p, q = position[k] * half, position[m - k] * half
-                    for y in range(y0, y0 + _TILE):
-                        pr, pi, qr, qi = z[p + y], z[im + p + y], z[q + y], z[im + q + y]
-                        columns[y * h + k] = 0.5 * (pr + qr)
-                        columns[im_columns + y * h + k] = 0.5 * (pi - qi)
-                        columns[(y + half) * h + k] = 0.5 * (pi + qi)
-                        columns[im_columns + (y + half) * h + k] = 0.5 * (qr - pr)
+    im, apart = m * h, half * h
+    for k in range(0, h, TILE):
+        positive, negative = _tile_of_waves(k, m, half, position)
+        for y in range(0, half, TILE):
+            for part in range(2):
+                source, target = part * m * half + y, part * im + y * h + k
+                transpose_tile(z, _shifted(positive, source), columns, _strided(target, h))
+                transpose_tile(z, _shifted(negative, source), columns, _strided(target + apart, h))
+    for y in range(half):
+        # z_0 = A_0 + i B_0 and z_(m/2) alike, all real: what the loop below turns into C of both rows
+        i = y * h
+        pr, pi, qr, qi = columns[i], columns[im + i], columns[apart + i], columns[im + apart + i]
+        if h < half:
+            qr, qi = 0.0, 0.0
+        columns[i], columns[im + i] = pr - qi, pi + qr
+        columns[apart + i], columns[im + apart + i] = pr + qi, pi - qr
+    for i in range(apart):
+        pr, pi, qr, qi = columns[i], columns[im + i], columns[apart + i], columns[im + apart + i]
+        columns[i], columns[im + i] = 0.5 * (pr + qr), 0.5 * (pi - qi)
+        columns[apart + i], columns[im + apart + i] = 0.5 * (pi + qi), 0.5 * (qr - pr)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def join_columns(columns, z, rows, kept, position):  # type: ignore[no-untyped-def]
-    """Undo `split_columns`; wavenumbers that `columns` does not hold are zero."""
+    """Undo `split_columns` (`columns` is destroyed); wavenumbers that they do not hold are zero."""
     m, h = 1 << len(rows), 1 << len(kept)
     half = m >> 1
-    im, im_columns = m * half, m * h
-    for k0 in range(0, h, _TILE):
-        for y0 in range(0, half, _TILE):
-            for k in range(k0, k0 + _TILE):
-                if k == 0:
-                    p, q = position[0] * half, position[half] * half
-                    for y in range(y0, y0 + _TILE):
-                        z[p + y], z[im + p + y] = columns[y * h], columns[(y + half) * h]
-                        if h == half:
-                            z[q + y] = columns[im_columns + y * h]
-                            z[im + q + y] = columns[im_columns + (y + half) * h]
-                else:
-                    p, q = position[k] * half, position[m - k] * half
-                    for y in range(y0, y0 + _TILE):
-                        ar, ai = columns[y * h + k], columns[im_columns + y * h + k]
-                        br, bi = columns[(y + half) * h + k], columns[im_columns + (y + half) * h + k]
-                        z[p + y], z[im + p + y] = ar - bi, ai + br
-                        z[q + y], z[im + q + y] = ar + bi, br - ai
+    im, apart = m * h, half * h
+    for i in range(apart):
+        ar, ai, br, bi = columns[i], columns[im + i], columns[apart + i], columns[im + apart + i]
+        columns[i], columns[im + i] = ar - bi, ai + br
+        columns[apart + i], columns[im + apart + i] = ar + bi, br - ai
+    for y in range(half):
+        i = y * h
+        pr, pi, qr, qi = columns[i], columns[im + i], columns[apart + i], columns[im + apart + i]
+        columns[i], columns[im + i] = 0.5 * (pr + qr), 0.5 * (pi + qi)
+        columns[apart + i], columns[im + apart + i] = 0.5 * (pi - qi), 0.5 * (qr - pr)
+    for k in range(0, h, TILE):
+        positive, negative = _tile_of_waves(k, m, half, position)
+        for y in range(0, half, TILE):
+            for part in range(2):
+                source, target = part * im + y * h + k, part * m * half + y
+                transpose_tile(columns, _strided(source, h), z, _shifted(positive, target))
+                transpose_tile(columns, _strided(source + apart, h), z, _shifted(negative, target))
     if h < half:
         for k in range(h, m - h + 1):
             p = position[k] * half
             for y in range(half):
                 z[p + y] = 0.0
-                z[im + p + y] = 0.0
+                z[m * half + p + y] = 0.0
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _tile_of_waves(k, m, half, position):  # type: ignore[no-untyped-def]
+    """Return where the rows of k ... k + 7 begin and those of -k ... -k - 7, m/2 in place of -0."""
+    return (
+        (
+            position[k] * half,
+            position[k + 1] * half,
+            position[k + 2] * half,
+            position[k + 3] * half,
+            position[k + 4] * half,
+            position[k + 5] * half,
+            position[k + 6] * half,
+            position[k + 7] * half,
+        ),
+        (
+            position[half if k == 0 else m - k] * half,
+            position[m - k - 1] * half,
+            position[m - k - 2] * half,
+            position[m - k - 3] * half,
+            position[m - k - 4] * half,
+            position[m - k - 5] * half,
+            position[m - k - 6] * half,
+            position[m - k - 7] * half,
+        ),
+    )
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _shifted(t, by):  # type: ignore[no-untyped-def]
+    """Return the eight offsets `t` moved `by`."""
+    return (t[0] + by, t[1] + by, t[2] + by, t[3] + by, t[4] + by, t[5] + by, t[6] + by, t[7] + by)
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _strided(begin, stride):  # type: ignore[no-untyped-def]
+    """Return eight offsets, `stride` apart."""
+    return (
+        begin,
+        begin + stride,
+        begin + 2 * stride,
+        begin + 3 * stride,
+        begin + 4 * stride,
+        begin + 5 * stride,
+        begin + 6 * stride,
+        begin + 7 * stride,
+    )
 
 
 # ---- whole transforms, and the field in its usual order
