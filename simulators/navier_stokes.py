@@ -211,10 +211,12 @@ class NavierStokes(System):
     def make_stepper(self, dt: float, n_steps: int) -> "Stepper":
         """Return the Runge-Kutta step from rest, with the phases uniform on the circle.
 
-        The state is (spectrum of the vorticity, phases); a displacement loses the modes that do not exist.
+        The state is (spectrum of the vorticity, phases, random generators); a displacement loses the modes that do not
+        exist.
         """
         from simulators.engine import Stepper
         from simulators.kernels import navier_stokes as kernel
+        from simulators.kernels.noise import seed_words
 
         tables = self._tables(dt)
         n_phases = 1 + 2 * len(tables.site)
@@ -223,12 +225,12 @@ class NavierStokes(System):
         def start(rng: np.random.Generator) -> tuple[Array, ...]:
             phases = np.empty(n_phases)
             kernel.draw_phases(rng, phases)
-            return np.zeros(self.n**2), phases
+            return np.zeros(self.n**2), phases, seed_words(rng)
 
-        def advance(state: tuple[Array, ...], rng: np.random.Generator, *outs: Array) -> None:
-            z, phases = state
+        def advance(state: tuple[Array, ...], rng: np.random.Generator, *outs: Array) -> None:  # noqa: ARG001
+            z, phases, words = state
             out, forcing = outs if self.save_forcing else (outs[0], outs[0][:0])
-            kernel.advance(z, phases, rng, tables, dt, n_steps, out, forcing)
+            kernel.advance(z, phases, words, tables, dt, n_steps, out, forcing)
 
         def displace(state: tuple[Array, ...], du: NDArray[np.float64]) -> None:
             du_hat = self._flat(self._spectrum(du), rows)

@@ -19,10 +19,10 @@ from numpy.typing import NDArray
 from simulators.kernels.lanes import (
     Size,
     forward,
-    forward_rows,
+    forward_low_rows,
     from_field,
     inverse,
-    inverse_rows,
+    inverse_low_rows,
     join_columns,
     mirror_rows,
     packed_noise,
@@ -169,7 +169,6 @@ def remainder_lanes(spectrum, v, work, field, tables, rows, lanes, fine):  # typ
         return
     m = 1 << len(fine)
     im, im_fine = n * h, m * h
-    work[:] = 0.0
     for iy in range(n):
         row = tables.fine_row[iy]
         if row >= 0:
@@ -180,15 +179,20 @@ def remainder_lanes(spectrum, v, work, field, tables, rows, lanes, fine):  # typ
             mirror = tables.mirror[iy] * h
             work[row * h] = 0.5 * (spectrum[iy * h] + spectrum[mirror])
             work[im_fine + row * h] = 0.5 * (spectrum[im + iy * h] - spectrum[im + mirror])
-    inverse_rows(work, fine, lanes, tables.fine_twiddle)
+        else:  # -n/2, the one row of those that are read to which nothing was written
+            row = tables.fine_position[m - h]
+            for ix in range(h):
+                work[row * h + ix] = 0.0
+                work[im_fine + row * h + ix] = 0.0
+    inverse_low_rows(work, fine, lanes, tables.fine_twiddle)
     join_columns(work, field, fine, lanes, tables.fine_position)
-    inverse_rows(field, fine, rows, tables.fine_twiddle)
+    inverse_low_rows(field, fine, rows, tables.fine_twiddle)
     for i in range(m * m):
         u = scale * field[i]
         field[i] = 0.25 * u * (1.0 + DAMPING - u * u)  # 1/4: the fine transform sums four times as many points
-    forward_rows(field, fine, rows, tables.fine_twiddle)
+    forward_low_rows(field, fine, rows, tables.fine_twiddle)
     split_columns(field, work, fine, lanes, tables.fine_position)
-    forward_rows(work, fine, lanes, tables.fine_twiddle)
+    forward_low_rows(work, fine, lanes, tables.fine_twiddle)
     for iy in range(n):
         row = tables.fine_row[iy]
         if row >= 0:

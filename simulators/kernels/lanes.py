@@ -37,9 +37,11 @@ from simulators.kernels.transpose import TILE, transpose_tile
 __all__ = [
     "SIZES",
     "forward",
+    "forward_low_rows",
     "forward_rows",
     "from_field",
     "inverse",
+    "inverse_low_rows",
     "inverse_rows",
     "join_columns",
     "mirror_rows",
@@ -238,6 +240,93 @@ def _inverse2(z, rows, lanes, twiddle):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
+def _forward_low(z, rows, lanes):  # type: ignore[no-untyped-def]
+    """Last stage of decimation in frequency for wavenumbers -length/4 <= k < length/4: the outer two of each four."""
+    length, width = 1 << len(rows), 1 << len(lanes)
+    im = length * width
+    for block in range(length // 4):
+        a = 4 * block * width
+        b = a + width
+        c = b + width
+        d = c + width
+        for lane in range(width):
+            ar, ai = z[a + lane], z[im + a + lane]
+            br, bi = z[b + lane], z[im + b + lane]
+            cr, ci = z[c + lane], z[im + c + lane]
+            dr, di = z[d + lane], z[im + d + lane]
+            z[a + lane], z[im + a + lane] = (ar + cr) + (br + dr), (ai + ci) + (bi + di)
+            z[d + lane], z[im + d + lane] = (ar - cr) - (bi - di), (ai - ci) - (dr - br)
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _inverse_low(z, rows, lanes):  # type: ignore[no-untyped-def]
+    """Undo `_forward_low`, the inner two of each four being zero whatever they hold."""
+    length, width = 1 << len(rows), 1 << len(lanes)
+    im = length * width
+    for block in range(length // 4):
+        a = 4 * block * width
+        b = a + width
+        c = b + width
+        d = c + width
+        for lane in range(width):
+            ar, ai = z[a + lane], z[im + a + lane]
+            dr, di = z[d + lane], z[im + d + lane]
+            z[a + lane], z[im + a + lane] = ar + dr, ai + di
+            z[b + lane], z[im + b + lane] = ar + di, ai - dr
+            z[c + lane], z[im + c + lane] = ar - dr, ai - di
+            z[d + lane], z[im + d + lane] = ar - di, ai + dr
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _forward_stages(z, rows, lanes, twiddle):  # type: ignore[no-untyped-def]
+    """Take all stages but the last, which is of radix 4 and span 1."""
+    # a slice of a tuple has a type of its own, so every stage is compiled for its span
+    if len(rows) % 2 == 0:
+        if len(rows) >= 4:
+            _forward4(z, rows, lanes, rows[2:], twiddle)
+        if len(rows) >= 6:
+            _forward4(z, rows, lanes, rows[4:], twiddle)
+        if len(rows) >= 8:
+            _forward4(z, rows, lanes, rows[6:], twiddle)
+        if len(rows) >= 10:
+            _forward4(z, rows, lanes, rows[8:], twiddle)
+    else:
+        _forward2(z, rows, lanes, twiddle)
+        if len(rows) >= 5:
+            _forward4(z, rows, lanes, rows[3:], twiddle)
+        if len(rows) >= 7:
+            _forward4(z, rows, lanes, rows[5:], twiddle)
+        if len(rows) >= 9:
+            _forward4(z, rows, lanes, rows[7:], twiddle)
+        if len(rows) >= 11:
+            _forward4(z, rows, lanes, rows[9:], twiddle)
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _inverse_stages(z, rows, lanes, twiddle):  # type: ignore[no-untyped-def]
+    """Undo `_forward_stages` up to a factor length/4."""
+    if len(rows) % 2 == 0:
+        if len(rows) >= 10:
+            _inverse4(z, rows, lanes, rows[8:], twiddle)
+        if len(rows) >= 8:
+            _inverse4(z, rows, lanes, rows[6:], twiddle)
+        if len(rows) >= 6:
+            _inverse4(z, rows, lanes, rows[4:], twiddle)
+        if len(rows) >= 4:
+            _inverse4(z, rows, lanes, rows[2:], twiddle)
+    else:
+        if len(rows) >= 11:
+            _inverse4(z, rows, lanes, rows[9:], twiddle)
+        if len(rows) >= 9:
+            _inverse4(z, rows, lanes, rows[7:], twiddle)
+        if len(rows) >= 7:
+            _inverse4(z, rows, lanes, rows[5:], twiddle)
+        if len(rows) >= 5:
+            _inverse4(z, rows, lanes, rows[3:], twiddle)
+        _inverse2(z, rows, lanes, twiddle)
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
 def forward_rows(z, rows, lanes, twiddle):  # type: ignore[no-untyped-def]
     """Transform `z` along its rows in place: sum_j z_j exp(-2 pi i j k / length), k in the order `row_wavenumbers`.
 
@@ -246,62 +335,33 @@ def forward_rows(z, rows, lanes, twiddle):  # type: ignore[no-untyped-def]
     z : ndarray
         Flat, 2 length width numbers: real parts [row width + lane], then imaginary parts.
     rows, lanes : tuple
-        `size_type` of the length and of the width; the length at most 2^11.
+        `size_type` of the length, 2^3 to 2^11, and of the width.
     twiddle : ndarray
         ``twiddles(length)``.
     """
-    # a slice of a tuple has a type of its own, so every stage is compiled for its span
-    if len(rows) % 2 == 0:
-        if len(rows) >= 2:
-            _forward4(z, rows, lanes, rows[2:], twiddle)
-        if len(rows) >= 4:
-            _forward4(z, rows, lanes, rows[4:], twiddle)
-        if len(rows) >= 6:
-            _forward4(z, rows, lanes, rows[6:], twiddle)
-        if len(rows) >= 8:
-            _forward4(z, rows, lanes, rows[8:], twiddle)
-        if len(rows) >= 10:
-            _forward4(z, rows, lanes, rows[10:], twiddle)
-    else:
-        _forward2(z, rows, lanes, twiddle)
-        if len(rows) >= 3:
-            _forward4(z, rows, lanes, rows[3:], twiddle)
-        if len(rows) >= 5:
-            _forward4(z, rows, lanes, rows[5:], twiddle)
-        if len(rows) >= 7:
-            _forward4(z, rows, lanes, rows[7:], twiddle)
-        if len(rows) >= 9:
-            _forward4(z, rows, lanes, rows[9:], twiddle)
-        if len(rows) >= 11:
-            _forward4(z, rows, lanes, rows[11:], twiddle)
+    _forward_stages(z, rows, lanes, twiddle)
+    _forward4(z, rows, lanes, (), twiddle)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def inverse_rows(z, rows, lanes, twiddle):  # type: ignore[no-untyped-def]
     """Undo `forward_rows` in place, times the length: sum_k z_k exp(2 pi i j k / length), j in natural order."""
-    if len(rows) % 2 == 0:
-        if len(rows) >= 10:
-            _inverse4(z, rows, lanes, rows[10:], twiddle)
-        if len(rows) >= 8:
-            _inverse4(z, rows, lanes, rows[8:], twiddle)
-        if len(rows) >= 6:
-            _inverse4(z, rows, lanes, rows[6:], twiddle)
-        if len(rows) >= 4:
-            _inverse4(z, rows, lanes, rows[4:], twiddle)
-        if len(rows) >= 2:
-            _inverse4(z, rows, lanes, rows[2:], twiddle)
-    else:
-        if len(rows) >= 11:
-            _inverse4(z, rows, lanes, rows[11:], twiddle)
-        if len(rows) >= 9:
-            _inverse4(z, rows, lanes, rows[9:], twiddle)
-        if len(rows) >= 7:
-            _inverse4(z, rows, lanes, rows[7:], twiddle)
-        if len(rows) >= 5:
-            _inverse4(z, rows, lanes, rows[5:], twiddle)
-        if len(rows) >= 3:
-            _inverse4(z, rows, lanes, rows[3:], twiddle)
-        _inverse2(z, rows, lanes, twiddle)
+    _inverse4(z, rows, lanes, (), twiddle)
+    _inverse_stages(z, rows, lanes, twiddle)
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def forward_low_rows(z, rows, lanes, twiddle):  # type: ignore[no-untyped-def]
+    """`forward_rows` for the wavenumbers -length/4 <= k < length/4 only; the other rows are left undefined."""
+    _forward_stages(z, rows, lanes, twiddle)
+    _forward_low(z, rows, lanes)
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def inverse_low_rows(z, rows, lanes, twiddle):  # type: ignore[no-untyped-def]
+    """`inverse_rows` of a spectrum that is zero, whatever it holds, outside -length/4 <= k < length/4."""
+    _inverse_low(z, rows, lanes)
+    _inverse_stages(z, rows, lanes, twiddle)
 
 
 # ---- between the two axes: transpose, and take the two real rows of each complex row apart
@@ -321,7 +381,7 @@ def split_columns(z, columns, rows, kept, position):  # type: ignore[no-untyped-
         Field after `forward_rows` along x: rows kx, lanes y < m/2, m = length of `rows`.
     columns : ndarray
         Result, flat, 2 m h numbers: rows y, lanes kx < h. With h = m/2 column 0 holds C = U(kx=0) + i U(kx=h); with
-        a smaller h the wavenumbers from h on are dropped and column 0 is U(kx=0).
+        h = m/4 the wavenumbers from h on are dropped, column 0 is U(kx=0), and `forward_low_rows` is enough.
     rows, kept : tuple
         `size_type` of m and of h.
     position : ndarray
@@ -353,7 +413,10 @@ def split_columns(z, columns, rows, kept, position):  # type: ignore[no-untyped-
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def join_columns(columns, z, rows, kept, position):  # type: ignore[no-untyped-def]
-    """Undo `split_columns` (`columns` is destroyed); wavenumbers that they do not hold are zero."""
+    """Undo `split_columns` (`columns` is destroyed).
+
+    With h < m/2, which must be m/4, the row of -h is zero and those beyond are undefined, for `inverse_low_rows`.
+    """
     m, h = 1 << len(rows), 1 << len(kept)
     half = m >> 1
     im, apart = m * h, half * h
@@ -374,11 +437,10 @@ def join_columns(columns, z, rows, kept, position):  # type: ignore[no-untyped-d
                 transpose_tile(columns, _strided(source, h), z, _shifted(positive, target))
                 transpose_tile(columns, _strided(source + apart, h), z, _shifted(negative, target))
     if h < half:
-        for k in range(h, m - h + 1):
-            p = position[k] * half
-            for y in range(half):
-                z[p + y] = 0.0
-                z[m * half + p + y] = 0.0
+        p = position[m - h] * half
+        for y in range(half):
+            z[p + y] = 0.0
+            z[m * half + p + y] = 0.0
 
 
 @njit(cache=True, nogil=True, error_model="numpy")

@@ -15,6 +15,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from simulators.kernels import lanes
+from simulators.kernels.noise import STREAMS, fill_normals
 from simulators.spectral import inverse_transform  # also registers numpy.fft inside numba
 
 __all__ = [
@@ -149,10 +150,11 @@ def draw_phases(rng: np.random.Generator, phases: Flat) -> None:
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _move_phases(rng, phases, size):  # type: ignore[no-untyped-def]
-    """Add independent N(0, size^2) increments."""
+def _move_phases(words, normals, phases, size):  # type: ignore[no-untyped-def]
+    """Add independent N(0, size^2) increments; `normals` is scratch, at least as long as `phases`."""
+    fill_normals(words, normals)
     for i in range(phases.shape[0]):
-        phases[i] += size * rng.standard_normal()
+        phases[i] += size * normals[i]
 
 
 # pi/2 in two parts, the first with 33 bits: its multiples below 2^20 are exact (Cody and Waite, Software Manual for the
@@ -314,7 +316,7 @@ def step(z, f_now, f_half, f_next, dt, tables, work):  # type: ignore[no-untyped
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def advance(z, phases, rng, tables, dt, n_steps, out, forcing):  # type: ignore[no-untyped-def]
+def advance(z, phases, words, tables, dt, n_steps, out, forcing):  # type: ignore[no-untyped-def]
     """Save the field of `z` and take `n_steps` steps of `dt`, for each snapshot of `out`, shape (time, n, n).
 
     Parameters
@@ -323,8 +325,8 @@ def advance(z, phases, rng, tables, dt, n_steps, out, forcing):  # type: ignore[
         Spectrum of the vorticity, flat.
     phases : ndarray
         Phases of the forcing, shape (1 + 2 pair,).
-    rng : numpy.random.Generator
-        Draws all phase increments of the first half step, then all of the second.
+    words : ndarray
+        Random generators (`simulators.kernels.noise`): all phase increments of the first half step, then the second.
     tables : Tables
         With ``decay`` and ``turn`` for this `dt`.
     dt : float
@@ -337,15 +339,17 @@ def advance(z, phases, rng, tables, dt, n_steps, out, forcing):  # type: ignore[
     work = np.empty((7, z.shape[0]))
     f_now, f_half, f_next = np.zeros(z.shape[0]), np.zeros(z.shape[0]), np.zeros(z.shape[0])
     cosine, sine = np.empty(phases.shape[0]), np.empty(phases.shape[0])
+    batch = 2 * STREAMS
+    normals = np.empty((phases.shape[0] + batch - 1) // batch * batch)
     force(phases, tables, cosine, sine, f_now)
     for it in range(out.shape[0]):
         save(z, tables, work[0], work[1], out[it])
         if forcing.shape[0] > 0:
             save(f_now, tables, work[0], work[1], forcing[it])
         for _ in range(n_steps):
-            _move_phases(rng, phases, math.sqrt(dt))
+            _move_phases(words, normals, phases, math.sqrt(dt))
             force(phases, tables, cosine, sine, f_half)
-            _move_phases(rng, phases, math.sqrt(dt))
+            _move_phases(words, normals, phases, math.sqrt(dt))
             force(phases, tables, cosine, sine, f_next)
             step(z, f_now, f_half, f_next, dt, tables, work)
             f_now, f_next = f_next, f_now

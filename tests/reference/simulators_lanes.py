@@ -33,7 +33,12 @@ def field(u):
 
 
 def sfc64(words, count):
-    """The next `count` raw words of one SFC64 generator (a, b, c, counter), by Python integers."""
+    """The next `count` raw words of one SFC64 generator (a, b, c, counter)."""
+    return sfc64_and_state(words, count)[0]
+
+
+def sfc64_and_state(words, count):
+    """The same, and the words that follow; by Python integers."""
     a, b, c, counter = (int(word) for word in words)
     mask = 2**64 - 1
     raw = []
@@ -42,7 +47,7 @@ def sfc64(words, count):
         counter = (counter + 1) & mask
         a, b, c = b ^ (b >> 11), (c + (c << 3)) & mask, (((c << 24) | (c >> 40)) + result) & mask
         raw.append(result)
-    return raw
+    return raw, (a, b, c, counter)
 
 
 def box_muller(first, second):
@@ -50,3 +55,22 @@ def box_muller(first, second):
     u, v = 1 - (first >> 12) * 2.0**-52, (second >> 12) * 2.0**-52
     radius = np.sqrt(-2 * np.log(u))
     return radius * np.cos(2 * np.pi * v), radius * np.sin(2 * np.pi * v)
+
+
+class Normals:
+    """The numbers of `simulators.kernels.noise.fill_normals`, asked for like those of a Generator."""
+
+    def __init__(self, words):
+        self.streams = [list(start) for start in words.reshape(4, -1).T]
+
+    def standard_normal(self, count):
+        """The next `count`, from whole rounds of one pair for each stream."""
+        numbers = []
+        while len(numbers) < count:
+            raw = []
+            for i, words in enumerate(self.streams):
+                pair, self.streams[i] = sfc64_and_state(words, 2)
+                raw.append(pair)
+            both = [box_muller(*pair) for pair in raw]
+            numbers += [first for first, _ in both] + [second for _, second in both]
+        return np.array(numbers[:count])
