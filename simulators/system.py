@@ -1,6 +1,6 @@
 """What every system has in common: the one abstract base class.
 
-Notation used by all systems: u or x is the state, f(u) its drift, all noise is additive and Ito,
+Notation used by all systems: u or x is the state, f(u) its drift, noise is Ito and, but for `Triad`, additive,
 du = f(u) dt + dN with <dN dN^T> = Q dt; s = grad log rho is the score of the stationary density rho; R(t) is the
 linear response of the state to a small kick of the state at time 0, R_ij(t) = -<u_i(t) s_j(u(0))>, R(0) = I
 (Giorgini et al., Phys. Rev. Lett. 133, 267302 (2024), the "PRL" below).
