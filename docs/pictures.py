@@ -1,6 +1,6 @@
 """The picture of the fields in the README: one snapshot of each field, after its spin-up.
 
-    python docs/pictures.py
+python docs/pictures.py
 """
 
 from pathlib import Path

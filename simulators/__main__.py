@@ -205,16 +205,17 @@ def _seconds_per_snapshot(system: System, plan: Plan) -> float:
     budget = max(1, _TRIAL // layout.size)  # steps
     n_probe = min(plan.n_steps, budget)
     stepper = system.make_stepper(plan.dt, n_probe)
-    streams = [member_stream(0, member) for member in range(plan.workers)]
+    n_threads = min(plan.workers, os.cpu_count() or 1)  # more would only take turns
+    streams = [member_stream(0, member) for member in range(n_threads)]
     states = [stepper.start(rng) for rng in streams]
-    shape = (plan.workers, min(10_000, budget // n_probe), *layout.shape)
+    shape = (n_threads, min(10_000, budget // n_probe), *layout.shape)
     outs = [np.empty(shape, dtype=plan.dtype) for _ in layout.variables]
     stepper.advance(states[0], streams[0], *(out[0, :1] for out in outs))
-    with ThreadPoolExecutor(plan.workers) as pool:
+    with ThreadPoolExecutor(n_threads) as pool:
         begin = time.perf_counter()
         list(pool.map(stepper.advance, states, streams, *outs))
         seconds = time.perf_counter() - begin
-    return seconds / shape[1] * (plan.n_steps / n_probe) * math.ceil(plan.n_members / plan.workers)
+    return seconds / shape[1] * (plan.n_steps / n_probe) * math.ceil(plan.n_members / n_threads)
 
 
 def _parser(prog: str) -> argparse.ArgumentParser:

@@ -66,11 +66,14 @@ class Stepper:
     displace : callable
         ``displace(state, du)`` adds the displacement `du`, shape (*state), to the state in place and touches
         nothing else, hidden variables above all: the kick of a twin experiment (`simulators.direct`).
+    advice : str
+        What may help if a member blows up, beside a smaller step.
     """
 
     start: Callable[[np.random.Generator], State]
     advance: Callable[..., None]
     displace: Callable[[State, NDArray[np.float64]], None]
+    advice: str = ""
 
 
 def add_in_place(state: State, du: NDArray[np.float64]) -> None:
@@ -230,6 +233,7 @@ def _advance_all(
 
     # tqdm's disable=None means "unless standard error is a terminal"
     with tqdm(
+        desc="first block (kernels compile at their first use)",
         total=plan.n_spinup + plan.n_snapshots,
         initial=checkpoint.done,
         unit="save",
@@ -253,9 +257,10 @@ def _advance_all(
             else:
                 block = sink.room(start - plan.n_spinup, stop - plan.n_spinup)
             list(pool.map(stepper.advance, checkpoint.states, checkpoint.streams, *block))
-            _watch(block, plan, start - plan.n_spinup)
+            _watch(block, plan, start - plan.n_spinup, stepper.advice)
             checkpoint = replace(checkpoint, done=stop)
             sink.commit(start - plan.n_spinup, None if spinning_up else block, checkpoint)
+            bar.set_description(None, refresh=False)
             bar.update(stop - start)
 
 
@@ -270,7 +275,7 @@ def _spin_up(
         for start, stop in _blocks(length, checkpoint.done, check):
             block = _scratch(plan, layout, stop - start, "float64")
             list(pool.map(stepper.advance, checkpoint.states, checkpoint.streams, *block))
-            _watch(block, plan, start)
+            _watch(block, plan, start, stepper.advice)
             watched = block[0][: monitor.n_watched]
             monitor.add(np.stack(list(pool.map(lambda record: measure(layout, record), watched))))
             checkpoint = replace(checkpoint, done=stop, sums=monitor.sums)
@@ -288,7 +293,8 @@ def _spin_up(
             yield checkpoint
     raise NotStationaryError(
         f"not stationary after a spin-up of {time:g}, the longest that spinup='auto' tries ({describe(findings)}): "
-        f"expected {monitor.expectation(time)}; pass a length, for example spinup={2 * time:g}, or use more members"
+        f"expected {monitor.expectation(time)}; pass a length, for example spinup={2 * time:g}, or use more members, "
+        "which does not help where members stay for good in different states"
     )
 
 
@@ -309,7 +315,7 @@ def _blocks(length: int, done: int, end: int) -> Iterator[tuple[int, int]]:
         yield start, min(start + length, end)
 
 
-def _watch(block: Block, plan: Plan, first: int) -> None:
+def _watch(block: Block, plan: Plan, first: int, advice: str) -> None:
     """Raise at the first non-finite snapshot; the first one of the block is that of interval `first`."""
     # the sum of a finite block is finite unless it overflows
     with np.errstate(over="ignore", invalid="ignore"):
@@ -319,4 +325,4 @@ def _watch(block: Block, plan: Plan, first: int) -> None:
         bad = ~np.all([np.isfinite(record).reshape(len(record), -1).all(axis=1) for record in records], axis=0)
         if bad.any():
             time = (first + int(np.argmax(bad))) * plan.save_every
-            raise BlowUpError(member, time, plan.dt)
+            raise BlowUpError(member, time, plan.dt, advice)

@@ -52,14 +52,16 @@ class BlowUpError(SimulatorError, ArithmeticError):
         beginning if that is ``"auto"``.
     dt : float
         The time step in use.
+    advice : str
+        What else may help with this system.
     """
 
-    def __init__(self, member: int, time: float, dt: float) -> None:
+    def __init__(self, member: int, time: float, dt: float, advice: str = "") -> None:
         self.member = member
         self.time = time
         self.dt = dt
         super().__init__(
             f"member {member} is no longer finite at time {time:g} (dt = {dt:g}): "
             f"expected a bounded trajectory; try a smaller dt, for example dt={dt / 2:g}, "
-            "and check that the parameters describe a stable system"
+            "and check that the parameters describe a stable system" + (f"; {advice}" if advice else "")
         )

@@ -230,7 +230,9 @@ class _Given(Perturbation):
             return self.displacement
         # a copy: a function that changes its argument must not change the state
         displacement = require_array(
-            f"the displacement of {self.name}", self.displacement(state.copy()), f"an array of shape {state.shape}"
+            f"the displacement of {self.name}",
+            _in_order(self.displacement(state.copy()), self.layout),
+            f"an array of shape {state.shape}",
         )
         if displacement.shape != state.shape or not np.all(np.abs(displacement) <= MAX_MAGNITUDE):
             raise ParameterError(
@@ -243,6 +245,17 @@ class _Given(Perturbation):
 
 _VECTOR: dict[str, type[_Vector]] = {"pixel": _VectorPixel, "pattern": _VectorPattern}
 _FIELD: dict[str, type[_Field]] = {"pixel": _FieldPixel, "pattern": _FieldPattern}
+
+
+def _in_order(value: Any, layout: Layout) -> Any:
+    """Return a labelled array with its dims in the order of the state, anything else as it is."""
+    if not (hasattr(value, "dims") and hasattr(value, "transpose")):
+        return value
+    if set(value.dims) != set(layout.dims):
+        raise ParameterError(
+            f"the perturbation has dims {tuple(value.dims)}: expected {layout.dims}; rename or select first"
+        )
+    return value.transpose(*layout.dims)
 
 
 def find_perturbation(value: Any, layout: Layout) -> Perturbation:
@@ -275,7 +288,7 @@ def find_perturbation(value: Any, layout: Layout) -> Perturbation:
         return kinds[value](layout, value)
     if callable(value):
         return _Given(layout, getattr(value, "__qualname__", type(value).__name__), value)
-    array = require_array("perturbation", value, expected)
+    array = require_array("perturbation", _in_order(value, layout), expected)
     if array.shape != layout.shape or not np.all(np.abs(array) <= MAX_MAGNITUDE) or not array.any():
         raise ParameterError(
             f"perturbation is an array of shape {array.shape}, largest magnitude {np.abs(array).max(initial=0):.3g}: "

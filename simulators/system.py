@@ -352,6 +352,8 @@ def check_flags(*, overwrite: Any = False, resume: Any = False, progress: Any = 
 
 def _on_state(function: Callable[[NDArray[np.float64]], NDArray[np.float64]], u: Any, layout: Layout) -> Any:
     """Apply an array function of (..., *state) to an ndarray or a DataArray, keeping its floating dtype."""
+    if hasattr(u, "data_vars"):
+        raise ParameterError(f"found a Dataset, expected a DataArray or an ndarray; pass dataset[{layout.variable!r}]")
     labelled = hasattr(u, "dims") and hasattr(u, "transpose")
     if labelled:
         missing = [dim for dim in layout.dims if dim not in u.dims]

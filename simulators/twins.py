@@ -181,4 +181,5 @@ class Twins:
         """Raise at the first snapshot that is not finite; interval 0 is the end of the spin-up."""
         bad = ~np.isfinite(snapshots).reshape(len(snapshots), -1).all(axis=1)
         if bad.any():
-            raise BlowUpError(member, (begin + int(np.argmax(bad))) * self.plan.save_every, self.plan.dt)
+            time = (begin + int(np.argmax(bad))) * self.plan.save_every
+            raise BlowUpError(member, time, self.plan.dt, self.stepper.advice)

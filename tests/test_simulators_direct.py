@@ -404,3 +404,15 @@ def test_every_system_has_a_direct_response(name, perturbation):
         spectrum = np.fft.fft2(np.fft.ifftshift(start.values))
         np.testing.assert_allclose(spectrum * (spectrum - 1), 0, atol=1e-9)
         assert float(start.sel(dy=0, dx=0)) > 0.7
+
+
+def test_a_labelled_perturbation_keeps_its_labels():
+    system = simulators.OrnsteinUhlenbeck(n=8)
+    kick = xr.zeros_like(system.simulate(1, 1.0, 1.0)["u"].isel(member=0, time=0))
+    kick[0, 3] = 1.0
+    arguments = {"max_lag": 1.0, "n_members": 2, "amplitude": 0.1}
+    plain = system.direct_response(perturbation=kick.values, **arguments)["response"]
+    for given in (kick.transpose("x", "y"), lambda _: kick.transpose("x", "y")):
+        np.testing.assert_array_equal(system.direct_response(perturbation=given, **arguments)["response"], plain)
+    with pytest.raises(simulators.ParameterError, match=r"dims \('a', 'x'\): expected \('y', 'x'\)"):
+        system.direct_response(perturbation=kick.rename(y="a"), **arguments)

@@ -5,7 +5,7 @@ import pytest
 import xarray as xr
 from reference import simulators_navier_stokes as twin
 
-from simulators import NavierStokes, ParameterError, engine
+from simulators import BlowUpError, NavierStokes, ParameterError, engine
 from simulators.kernels import navier_stokes as kernel
 
 IDEAL = {"viscosity": 0.0, "hypoviscosity": 0.0, "mean_relaxation": 0.0, "advection": 0.0, "forcing": 0.0}
@@ -333,3 +333,10 @@ def test_diagnostics_keep_labels():
     assert system.velocity(z)[0].dims == z.dims
     with pytest.raises(ParameterError, match=r"found an array of shape \(3, 3\), expected"):
         system.energy(np.zeros((3, 3)))
+
+
+def test_a_blow_up_by_aliases_says_what_helps():
+    # far too little viscosity for the grid: aliases, not the step, destroy the run
+    system = NavierStokes(n=16, viscosity=0.0, hypoviscosity=0.0, forcing=3e4)
+    with pytest.raises(BlowUpError, match="aliases can feed the enstrophy without bound: pass dealias=True"):
+        system.simulate(1, 20.0, 1.0, spinup=0.0, seed=0)

@@ -89,6 +89,8 @@ def test_score_keeps_labels_and_dtype():
     np.testing.assert_array_equal(score.transpose("member", "time", "y", "x"), system.score(u))
     with pytest.raises(ParameterError, match=r"found an array of shape \(3, 3\).*expected"):
         system.score(np.zeros((3, 3)))
+    with pytest.raises(ParameterError, match=r"found a Dataset.*pass dataset\['u'\]"):
+        system.score(labelled.to_dataset(name="u"))
     with pytest.raises(ParameterError, match="expected the state dims"):
         system.score(xr.DataArray(np.zeros((4, 4)), dims=("a", "b")))
 

@@ -235,10 +235,10 @@ def test_an_interrupted_spin_up_resumes_bit_for_bit(tmp_path, monkeypatch, done)
     expected, time, _ = auto(system, n_members=8, duration=20.0, seed=6)
     out = tmp_path / "run.nc"
 
-    def fails(block, plan, first, real=engine._watch):
+    def fails(block, plan, first, advice, real=engine._watch):
         if plan.spinup_checks == () or first + 7 > done * time / 0.5:
             raise KeyboardInterrupt
-        real(block, plan, first)
+        real(block, plan, first, advice)
 
     with monkeypatch.context() as broken:
         broken.setattr(engine, "_watch", fails)
@@ -260,10 +260,10 @@ def test_an_interrupted_record_keeps_the_result_of_its_spin_up(tmp_path, monkeyp
     expected, time, check = auto(Relaxing(), n_members=8, duration=20.0, seed=6)
     out = tmp_path / "run.nc"
 
-    def fails(block, plan, first, real=engine._watch):
+    def fails(block, plan, first, advice, real=engine._watch):
         if plan.spinup_checks == () and first == 14:
             raise KeyboardInterrupt
-        real(block, plan, first)
+        real(block, plan, first, advice)
 
     with monkeypatch.context() as broken:
         broken.setattr(engine, "_watch", fails)

@@ -14,6 +14,7 @@ _KNOWN: dict[str, dict[str, Any]] = {
     # The reference is broad and pale, so that it shows on both sides of estimates that lie on it.
     "exact": {"color": "0.55", "linestyle": "-", "linewidth": 4.5},
     "dynamical": {"color": "0.55", "linestyle": "-", "linewidth": 4.5},
+    "twin ensemble": {"color": "0.55", "linestyle": "-", "linewidth": 4.5},
     "analytical": {"color": "#009E73", "linestyle": (0, (1, 1.2)), "linewidth": 2.2},
     "gaussian": {"color": "#D55E00", "linestyle": (0, (5, 2)), "linewidth": 1.6},
     "generative": {"color": "#0072B2", "linestyle": (0, (6, 2, 1.5, 2)), "linewidth": 1.6},

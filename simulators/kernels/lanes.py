@@ -47,6 +47,7 @@ __all__ = [
     "mirror_rows",
     "packed_noise",
     "packed_symbol",
+    "row_positions",
     "row_wavenumbers",
     "size_type",
     "split_columns",
@@ -86,10 +87,14 @@ def row_wavenumbers(n: int) -> NDArray[np.int64]:
     return (order + n // 2) % n - n // 2
 
 
+def row_positions(n: int) -> NDArray[np.int64]:
+    """Return the row of each wavenumber 0 ... n - 1, shape (n,)."""
+    return np.argsort(row_wavenumbers(n) % n)
+
+
 def mirror_rows(n: int) -> NDArray[np.int64]:
     """Return the row of -k for the row of each k, shape (n,)."""
-    index = np.argsort(row_wavenumbers(n) % n)
-    return index[-row_wavenumbers(n) % n]
+    return row_positions(n)[-row_wavenumbers(n) % n]
 
 
 def packed_symbol(symbol: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -385,7 +390,7 @@ def split_columns(z, columns, rows, kept, position):  # type: ignore[no-untyped-
     rows, kept : tuple
         `size_type` of m and of h.
     position : ndarray
-        Row of each wavenumber 0 ... m - 1: ``argsort(row_wavenumbers(m) % m)``.
+        ``row_positions(m)``.
     """
     m, h = 1 << len(rows), 1 << len(kept)
     half = m >> 1

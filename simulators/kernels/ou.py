@@ -16,7 +16,7 @@ from simulators.kernels.lanes import (
     mirror_rows,
     packed_noise,
     packed_symbol,
-    row_wavenumbers,
+    row_positions,
     size_type,
     twiddles,
 )
@@ -148,6 +148,6 @@ def make_lane_tables(
     factor, factor_mirrored = packed_symbol(propagator)
     noise, noise_mirrored = packed_noise(amplitude)
     mirrored = np.array([factor_mirrored, noise_mirrored])
-    position = np.argsort(row_wavenumbers(n) % n)
+    position = row_positions(n)
     tables = LaneTables(factor, noise, mirrored, mirror_rows(n), twiddles(n), position)
     return tables, size_type(n), size_type(n // 2)
