@@ -2,7 +2,7 @@
 
 A transposition written as two loops moves one number at a time; compilers do not find the shuffles that move eight.
 `transpose_tile` spells them out: eight rows of eight are loaded, blocks of 1, 2 and 4 are exchanged across the
-diagonal in three rounds, and eight rows are stored. It is about three times as fast as the loops.
+diagonal in three rounds, and eight rows are stored. `lanes.split_columns` is more than twice as fast with it at n = 32.
 """
 
 from typing import Any
