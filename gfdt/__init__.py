@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 from gfdt._version import __version__
 
 if TYPE_CHECKING:
-    from gfdt.diagnostics.check import ScoreReport, check_score
+    from gfdt.diagnostics.check import check_score
     from gfdt.diagnostics.compare import compare
+    from gfdt.diagnostics.report import ScoreReport
     from gfdt.errors import (
         CheckpointError,
         GfdtError,
@@ -21,7 +22,9 @@ if TYPE_CHECKING:
         NotFittedError,
         OutputError,
         ReliabilityWarning,
+        UnreliableScoreWarning,
     )
+    from gfdt.plotting.checks import plot_check
     from gfdt.plotting.responses import plot_errors, plot_responses
     from gfdt.plotting.snapshots import plot_snapshots
     from gfdt.responses.estimate import response
@@ -29,6 +32,9 @@ if TYPE_CHECKING:
     from gfdt.scores.base import Score
     from gfdt.scores.dsm import DSMScore
     from gfdt.scores.gaussian import GaussianScore
+    from gfdt.scores.kde import KDEScore
+    from gfdt.scores.kernel import KernelScore
+    from gfdt.scores.kgmm import KGMMScore
     from gfdt.scores.loading import load_score
     from gfdt.trajectory import load_trajectory
 
@@ -39,17 +45,22 @@ __all__ = [
     "GaussianScore",
     "GfdtError",
     "InputError",
+    "KDEScore",
+    "KGMMScore",
+    "KernelScore",
     "MissingFileError",
     "NotFittedError",
     "OutputError",
     "ReliabilityWarning",
     "Score",
     "ScoreReport",
+    "UnreliableScoreWarning",
     "__version__",
     "check_score",
     "compare",
     "load_score",
     "load_trajectory",
+    "plot_check",
     "plot_errors",
     "plot_responses",
     "plot_snapshots",
@@ -63,16 +74,21 @@ _HOME = {
     "GaussianScore": "scores.gaussian",
     "GfdtError": "errors",
     "InputError": "errors",
+    "KDEScore": "scores.kde",
+    "KGMMScore": "scores.kgmm",
+    "KernelScore": "scores.kernel",
     "MissingFileError": "errors",
     "NotFittedError": "errors",
     "OutputError": "errors",
     "ReliabilityWarning": "errors",
     "Score": "scores.base",
-    "ScoreReport": "diagnostics.check",
+    "ScoreReport": "diagnostics.report",
+    "UnreliableScoreWarning": "errors",
     "check_score": "diagnostics.check",
     "compare": "diagnostics.compare",
     "load_score": "scores.loading",
     "load_trajectory": "trajectory",
+    "plot_check": "plotting.checks",
     "plot_errors": "plotting.responses",
     "plot_responses": "plotting.responses",
     "plot_snapshots": "plotting.snapshots",

@@ -8,6 +8,7 @@ __all__ = [
     "NotFittedError",
     "OutputError",
     "ReliabilityWarning",
+    "UnreliableScoreWarning",
 ]
 
 
@@ -44,3 +45,7 @@ class OutputError(GfdtError, OSError):
 
 class ReliabilityWarning(UserWarning):
     """The number was computed, but should not be trusted as it stands; the message carries the evidence."""
+
+
+class UnreliableScoreWarning(ReliabilityWarning):
+    """The score misses R(0) = I by so much that dividing by it would only make the response look right."""

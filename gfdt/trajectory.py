@@ -8,7 +8,6 @@ dt, and the remaining dims are the state x in R^d (``component`` for vectors, ``
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,7 +16,8 @@ import numpy as np
 import xarray as xr
 
 from gfdt.errors import InputError
-from gfdt.reading import first_line, open_dataset
+from gfdt.reading import open_dataset
+from gfdt.record import read_record, time_blocks
 from gfdt.validation import is_number, shown
 
 if TYPE_CHECKING:
@@ -40,7 +40,10 @@ def load_trajectory(
     dt: float | None = None,
     needs_time: bool = True,
 ) -> xr.DataArray:
-    """Turn any supported source into a validated ``(member, time, *state)`` array in memory.
+    """Turn any supported source into a validated ``(member, time, *state)`` array.
+
+    Values are read into memory; where they would fill more than 30 % of it they are mapped from a temporary file on
+    disk (:mod:`gfdt.record`, environment variable ``GFDT_CACHE_DIR``).
 
     Parameters
     ----------
@@ -71,7 +74,6 @@ def load_trajectory(
     """
     array = _labelled(source, var, dims)
     array = _ordered(array)
-    _refuse_too_large(array)
     if array.size == 0:
         empty = [str(dim) for dim, size in array.sizes.items() if size == 0]
         raise InputError(
@@ -83,9 +85,7 @@ def load_trajectory(
             f"series, or check that the dims {tuple(array.dims)} are in the order of the axes."
         )
     array = _with_uniform_time(array, dt, needs_time)
-    array = _in_memory(array)
-    _refuse_bad_values(array)
-    return _with_coordinates(array)
+    return _with_coordinates(read_record(array))
 
 
 def time_step(trajectory: xr.DataArray) -> float:
@@ -112,18 +112,22 @@ def fingerprint(trajectory: xr.DataArray) -> str:
     """Return a digest of a validated trajectory's values: equal for the same record, whatever the order of its dims."""
     values = trajectory.transpose("member", "time", *sorted(state_dims(trajectory))).values
     digest = hashlib.blake2b(repr(values.shape).encode(), digest_size=16)
-    for member in values:
-        digest.update(np.ascontiguousarray(member, dtype=np.float64).data)
+    for member, times in time_blocks(values.shape):
+        digest.update(np.ascontiguousarray(values[member, times], dtype=np.float64).data)
     return digest.hexdigest()
 
 
-def homogeneous_dims(homogeneous: bool | str | Sequence[str] | None, dims: tuple[str, ...]) -> tuple[str, ...]:
-    """Resolve the ``homogeneous`` argument against the state dims: all of them, or none.
+def homogeneous_dims(
+    homogeneous: bool | str | Sequence[str] | None, dims: tuple[str, ...], *, variables: bool = False
+) -> tuple[str, ...]:
+    """Resolve the ``homogeneous`` argument against the state dims.
+
+    All of them, or none; with ``variables`` also all but the first, which then numbers several variables of a field.
 
     Raises
     ------
     InputError
-        If it names other dims than the state's, or some of them only.
+        If it names other dims than the state's, or others of them.
     """
     if homogeneous is None or homogeneous is False:
         return ()
@@ -132,6 +136,14 @@ def homogeneous_dims(homogeneous: bool | str | Sequence[str] | None, dims: tuple
     if isinstance(homogeneous, bool):
         homogeneous = dims
     names = (homogeneous,) if isinstance(homogeneous, str) else tuple(homogeneous)
+    if variables and len(names) == len(dims) - 1 > 0 and set(names) < set(dims):
+        if set(names) != set(dims[1:]):
+            first = next(dim for dim in dims if dim not in names)
+            raise InputError(
+                f"homogeneous={names} leaves {first!r}, which numbers the variables and must then be the first of the "
+                f"state dims, found {dims}: transpose, e.g. da.transpose('member', 'time', {first!r}, ...)."
+            )
+        return dims[1:]
     if set(names) != set(dims) or not dims:
         raise InputError(
             f"homogeneous={names} does not match the state dims {dims}: name all of them "
@@ -213,7 +225,7 @@ def _ordered(array: xr.DataArray) -> xr.DataArray:
         )
     if "member" not in array.dims:
         # A scalar coordinate left by .isel(member=0) would clash with the new dim.
-        array = array.drop_vars("member", errors="ignore").expand_dims("member")
+        return array.drop_vars("member", errors="ignore").transpose("time", ...)
     return array.transpose("member", "time", ...)
 
 
@@ -282,50 +294,6 @@ def _numeric_time(time: xr.DataArray) -> tuple[NDArray[np.float64], str]:
 
 
 _SECONDS = {"seconds": 1.0, "minutes": 60.0, "hours": 3600.0, "days": 86400.0}
-
-
-def _refuse_too_large(array: xr.DataArray) -> None:
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    if array.nbytes > 0.8 * memory:
-        raise InputError(
-            f"the trajectory needs {array.nbytes / 2**30:.0f} GiB and this machine has {memory / 2**30:.0f} GiB: "
-            "select members or thin it in time, e.g. da.isel(time=slice(None, None, 10))."
-        )
-
-
-def _in_memory(array: xr.DataArray) -> xr.DataArray:
-    dtype = np.float32 if array.dtype == np.float32 else np.float64
-    try:
-        return array.astype(dtype, copy=False).load()
-    except Exception as error:
-        raise InputError(
-            f"the values cannot be read ({first_line(error)}): the file is truncated or damaged; write or copy it "
-            "again."
-        ) from error
-
-
-def _refuse_bad_values(array: xr.DataArray) -> None:
-    values = array.values
-    finite = np.isfinite(values)
-    if not finite.all():
-        count = int(finite.size - finite.sum())
-        first = np.unravel_index(int(np.argmin(finite)), values.shape)
-        place = ", ".join(f"{dim}={index}" for dim, index in zip(array.dims, first, strict=True))
-        raise InputError(
-            f"the trajectory holds {count} NaN or inf (the first at {place}): fill or cut the gaps, e.g. split "
-            "the series there into members or use da.interpolate_na('time')."
-        )
-    constant = np.ptp(values, axis=(0, 1)) == 0
-    if np.any(constant):
-        names = state_dims(array)
-        if not names:
-            raise InputError("the series is constant: a response needs fluctuations; pass a varying series.")
-        first = np.unravel_index(int(np.argmax(constant)), constant.shape)
-        place = ", ".join(f"{dim}={index}" for dim, index in zip(names, first, strict=True))
-        raise InputError(
-            f"{int(constant.sum())} of {constant.size} state components are constant (the first at {place}): "
-            "drop them, e.g. with da.isel or by masking, since a response needs fluctuations."
-        )
 
 
 def _with_coordinates(array: xr.DataArray) -> xr.DataArray:

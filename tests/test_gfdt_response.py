@@ -10,9 +10,11 @@ from reference import correlations, linear_sde
 
 import gfdt
 from gfdt import response
-from gfdt.errors import InputError, NotFittedError, ReliabilityWarning
-from gfdt.responses.correction import UnitSums, find_correction
+from gfdt.errors import InputError, NotFittedError, ReliabilityWarning, UnreliableScoreWarning
+from gfdt.responses.algebra import Algebra
+from gfdt.responses.correction import find_correction
 from gfdt.responses.correlation import outer_sums, pair_counts, spectral_sums
+from gfdt.responses.sums import UnitSums
 from gfdt.responses.units import Unit, coherence_time, resampling_units
 
 DIMS = ("member", "time", "component")
@@ -221,7 +223,7 @@ def test_noisy_modes_are_not_divided_by_their_noise():
     noisy = UnitSums(0.9 + 2.0 * rng.standard_normal((30, 1)), np.ones((30, 1)))
     raw = UnitSums(noisy.sums[:, None, :] * np.ones((1, 4, 1)), np.ones((30, 4, 1)))
     found = find_correction(
-        "auto", raw, noisy, parametric=np.array([0.9]), scale=np.ones(1), dense=False, state_like=True
+        "auto", raw, noisy, parametric=np.array([0.9]), scale=np.ones(1), algebra=Algebra(False, 1), state_like=True
     )
     assert found.divisor[0] == pytest.approx(0.9, abs=0.1)
     assert found.weight[0] < 0.05
@@ -261,7 +263,7 @@ def test_a_score_of_wrong_amplitude_is_corrected_as_bias_not_as_noise(factor):
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         auto = response(x, score, max_lag=4.0)
-    assert [item.category for item in caught] == ([ReliabilityWarning] if factor > 1.4 else [])
+    assert [item.category for item in caught] == ([UnreliableScoreWarning] if factor > 1.4 else [])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         stein = response(x, score, max_lag=4.0, correction="stein")
@@ -351,3 +353,170 @@ def test_too_large_a_matrix_is_refused_with_the_way_out():
 def test_lags_beyond_half_the_record_warn():
     with pytest.warns(ReliabilityWarning, match="more than half the record"):
         response(linear(24, 40), EXACT_SCORE, max_lag=8.0)
+
+
+# --- scores that a correction would dress up -------------------------------------------------------------------------
+
+
+def caught_by(*arguments, **options):
+    """The result and the classes of the warnings."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        got = response(*arguments, **options)
+    return got, [item.category for item in caught]
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_an_exact_score_is_not_called_unreliable(seed):
+    for shape in ((24, 400), (3, 3000)):
+        got, categories = caught_by(linear(*shape, seed=seed), EXACT_SCORE, max_lag=1.0)
+        assert categories == []
+        assert got.attrs["score_verdict"] == "green"
+        assert got.attrs["correction_condition"] < 1.5
+
+
+def test_the_score_of_another_system_warns_with_its_numbers():
+    x = linear(24, 2000)
+    other = np.linalg.inv(np.diag([1.0, 4.0, 1.0, 0.5]))
+    with pytest.warns(UnreliableScoreWarning, match=r"misses the Stein identity.*index \(\d, \d\).*condition number"):
+        got = response(x, lambda u: -u @ other, max_lag=1.0)
+    # The corrected response starts at I all the same: only the attributes and the warning tell.
+    np.testing.assert_allclose(got["response"].sel(lag=0), np.eye(4), atol=1e-9)
+    assert got.attrs["score_verdict"] == "red"
+    assert got.attrs["stein_departure"] > 0.2
+    assert got.attrs["stein_worst"] > 10 * got.attrs["stein_worst_stderr"]
+    assert got.attrs["correction_condition"] > 5
+
+
+def test_one_lost_wavenumber_among_many_is_not_averaged_away():
+    """A score that has a tenth of one of 144 wavenumbers departs by 8 % rms: dividing by 0.1 would hide it."""
+    x = field((16, 16), n_members=24, n_times=100)
+
+    def score(u):
+        spectrum = np.fft.rfft2(u)
+        spectrum[..., 0, 1] *= 0.1
+        return -np.fft.irfft2(spectrum, s=u.shape[-2:])
+
+    got, categories = caught_by(x, score, max_lag=1.0, homogeneous=True)
+    assert got.attrs["stein_departure"] < 0.2
+    assert categories == [UnreliableScoreWarning]
+    assert got.attrs["correction_condition"] == pytest.approx(10, rel=0.3)
+    assert caught_by(x, lambda u: -u, max_lag=1.0, homogeneous=True)[1] == []
+
+
+def test_a_score_far_below_its_noise_level_is_not_called_unreliable():
+    """At sigma = 3 only a tenth of s is left, as known beforehand, and divided out."""
+    x = linear(24, 1000)
+    blurred = gfdt.AnalyticScore(lambda u: -u @ np.linalg.inv(linear_sde.stationary_covariance() + 9 * np.eye(4)))
+    blurred.noise_level_ = 3.0
+    got, categories = caught_by(x, blurred, max_lag=1.0)
+    assert categories == []
+    assert got.attrs["score_verdict"] == "green"
+
+
+# --- where there is no variance --------------------------------------------------------------------------------------
+
+
+def band_limited(shape=(6, 8), **options):
+    """The travelling field without its wavenumbers beyond 2 in either direction."""
+    x = field(shape, **options)
+    keep = [np.abs(np.fft.fftfreq(n) * n) <= 2 for n in shape]
+    spectrum = np.fft.rfft2(x.values) * (keep[0][:, None] & keep[1][None, : shape[1] // 2 + 1])
+    return x.copy(data=np.fft.irfft2(spectrum, s=shape))
+
+
+@pytest.mark.parametrize("correction", ["auto", "stein", "none"])
+@pytest.mark.parametrize("sigma", [0.0, 0.3])
+def test_directions_without_variance_do_not_respond(correction, sigma):
+    """25 of 48 wavenumbers are there: R(0) is the projector on them, 25/48 at displacement zero, in both layouts."""
+    x = band_limited(n_members=24, n_times=300)
+    options = {"max_lag": 2.0, "correction": correction}
+    with pytest.warns(ReliabilityWarning, match="23 of the 48 directions"):
+        dense_score = gfdt.GaussianScore().fit(x)
+    field_score = gfdt.GaussianScore(homogeneous=True).fit(x)
+    if sigma:
+        covariance = dense_score.covariance_
+        matrix = (covariance.eigenvectors / (covariance.eigenvalues + sigma**2)) @ covariance.eigenvectors.T
+        dense_score = gfdt.AnalyticScore(lambda u: -(u.reshape(-1, 48) @ matrix).reshape(u.shape))
+        power = field_score.covariance_.eigenvalues
+        field_score = gfdt.AnalyticScore(lambda u: -np.fft.irfft2(np.fft.rfft2(u) / (power + sigma**2), s=u.shape[-2:]))
+        dense_score.noise_level_ = field_score.noise_level_ = sigma
+    full, none = caught_by(x, dense_score, **options)
+    average, nothing = caught_by(x, field_score, homogeneous=True, **options)
+    assert none == nothing == []
+    start = full["response"].sel(lag=0).values.reshape(48, 48)
+    assert np.isfinite(full["response"]).all()
+    assert np.isfinite(average["response"]).all()
+    if correction != "none":
+        np.testing.assert_allclose(start @ start, start, atol=1e-8)
+        assert np.trace(start) == pytest.approx(25, abs=1e-8)
+        assert float(average["response"].sel(lag=0, dy=0, dx=0)) == pytest.approx(25 / 48, abs=1e-9)
+        assert "have no variance and no response" in average.attrs["correction_summary"]
+    # What is not there before the kick is not there after it: checkerboard kicks do nothing at any lag.
+    checkerboard = (-1.0) ** np.add.outer(np.arange(6), np.arange(8)).ravel()
+    later = full["response"].values.reshape(-1, 48, 48)
+    np.testing.assert_allclose(later @ checkerboard, 0, atol=1e-7)
+    np.testing.assert_allclose((average["response"] * checkerboard.reshape(6, 8)).sum(("dy", "dx")), 0, atol=1e-7)
+
+
+def test_a_dependent_component_is_a_missing_direction():
+    """z = x + y in other units: the response to a kick off the plane is zero, along it as without z."""
+    x = linear(24, 500).isel(component=[0, 1])
+    values = np.concatenate([x.values, 1e3 * x.values.sum(-1, keepdims=True)], axis=-1)
+    both = xr.DataArray(values, dims=DIMS, coords={"time": x["time"]})
+    inverse = np.linalg.inv(np.cov(x.values.reshape(-1, 2).T))
+
+    def score(u):
+        return np.concatenate([-u[..., :2] @ inverse, 0 * u[..., :1]], axis=-1)
+
+    # "auto" mixes entry by entry, which depends on the basis; "stein" does not.
+    with_it = response(both, score, max_lag=1.0, correction="stein")["response"]
+    without = response(x, lambda u: -u @ inverse, max_lag=1.0, correction="stein")["response"]
+    along = np.array([[1.0, 0.0, 1e3], [0.0, 1.0, 1e3]]).T
+    np.testing.assert_allclose((with_it.values @ along)[:, :2], without.values, atol=1e-6)
+    off = np.array([1.0, 1.0, -1e-3])
+    np.testing.assert_allclose(with_it.values @ off, 0, atol=1e-6)
+
+
+# --- a noise level for each component --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("correction", ["auto", "stein"])
+def test_noise_levels_of_the_components_are_undone_exactly_on_gaussian_data(correction, tmp_path):
+    x = linear(24, 400)
+    level = np.array([0.1, 0.4, 0.2, 0.05])
+    mean = x.values.mean((0, 1))
+    covariance = correlations.lagged_outer(x.values - mean, x.values - mean, 0)
+    inverse = np.linalg.inv(covariance + np.diag(level**2))
+    blurred = gfdt.AnalyticScore(lambda u: -(u - mean) @ inverse)
+    blurred.noise_level_ = level
+    got = response(x, blurred, max_lag=5.0, correction=correction)
+    exact = response(x, gfdt.GaussianScore().fit(x), max_lag=5.0)
+    np.testing.assert_allclose(got["response"], exact["response"], atol=1e-9)
+    assert got.attrs["stein_departure"] < 1e-6
+    got.to_netcdf(tmp_path / "response.nc")
+    np.testing.assert_array_equal(xr.open_dataset(tmp_path / "response.nc").attrs["noise_level"], level)
+
+
+def test_a_homogeneous_field_has_one_noise_level():
+    x = field(n_members=24)
+    score = gfdt.AnalyticScore(lambda u: -u / 1.04)
+    score.noise_level_ = np.full((1, 1), 0.2)
+    got = response(x, score, max_lag=1.0, homogeneous=True)
+    assert got.attrs["noise_level"] == 0.2
+    score.noise_level_ = np.linspace(0.1, 0.2, 20).reshape(4, 5)
+    with pytest.raises(InputError, match=r"from 0.1 to 0.2 between sites.*homogeneous=None"):
+        response(x, score, max_lag=1.0, homogeneous=True)
+    assert np.isfinite(response(x, score, max_lag=1.0)["response"]).all()
+
+
+def test_several_fields_are_refused_with_the_way_out():
+    x = xr.concat([field(), field(seed=1)], "variable").transpose("member", "time", "variable", "y", "x")
+    with pytest.raises(InputError, match=r"leaves 'variable' out.*da.isel\(variable=0\)"):
+        response(x, lambda u: -u, max_lag=1.0, homogeneous=("y", "x"))
+
+
+def test_automatic_shrinkage_of_a_gaussian_score_decides_the_correction():
+    x = linear(24, 100)
+    score = gfdt.GaussianScore(shrinkage="ledoit-wolf").fit(x)
+    assert response(x, score, max_lag=1.0).attrs["correction"] == "none"

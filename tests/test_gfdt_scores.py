@@ -8,7 +8,7 @@ import xarray as xr
 from safetensors.numpy import load_file, save_file
 
 import gfdt
-from gfdt.errors import CheckpointError, InputError, MissingFileError, NotFittedError, OutputError
+from gfdt.errors import CheckpointError, InputError, MissingFileError, NotFittedError, OutputError, ReliabilityWarning
 from gfdt.scores import storage
 
 DIMS = ("member", "time", "component")
@@ -72,6 +72,75 @@ def test_shrinkage_weakens_the_correlations_and_keeps_the_variances():
     np.testing.assert_allclose(after - np.diag(np.diagonal(after)), 0.7 * (before - np.diag(np.diagonal(before))))
 
 
+@pytest.mark.parametrize("homogeneous", [None, ("y", "x")])
+def test_ledoit_wolf_takes_nearly_all_of_a_departure_that_is_noise(homogeneous):
+    x = np.random.default_rng(3).standard_normal((1, 60, 5, 6))
+    score = gfdt.GaussianScore(homogeneous, shrinkage="ledoit-wolf").fit(x, dims=("member", "time", "y", "x"))
+    assert score.shrinkage_ > 0.8
+
+
+@pytest.mark.parametrize("repeat", [1, 20])
+def test_ledoit_wolf_weight_is_the_oracle_also_for_a_record_with_memory(repeat):
+    rng = np.random.default_rng(4)
+    d, n = 12, 640
+    truth = 0.3 ** np.abs(np.subtract.outer(np.arange(d), np.arange(d)))
+    x = np.repeat(rng.multivariate_normal(np.zeros(d), truth, size=(1, n)), repeat, axis=1)
+    off = ~np.eye(d, dtype=bool)
+    variance = (truth**2 + 1)[off].sum() / n  # Wick: Var C_ij = (C_ij^2 + C_ii C_jj)/n
+    oracle = variance / (variance + (truth[off] ** 2).sum())
+    found = gfdt.GaussianScore(shrinkage="ledoit-wolf").fit(x, dims=DIMS).shrinkage_
+    # 132 variances, each from 32 blocks with a relative standard error (2/31)^(1/2), and C itself: 10 % in all.
+    assert found == pytest.approx(oracle, rel=0.3)
+
+
+def test_directions_without_variance_are_outside_the_density():
+    x = vectors()
+    doubled = np.concatenate([x, x[..., :1]], axis=-1)
+    with pytest.warns(ReliabilityWarning, match="1 of the 4 directions"):
+        score = gfdt.GaussianScore().fit(doubled, dims=DIMS)
+    s = score(doubled)
+    np.testing.assert_allclose(s[..., 0], s[..., 3], atol=1e-9 * np.abs(s).max())
+    np.testing.assert_allclose(s[..., 0] + s[..., 3], gfdt.GaussianScore().fit(x, dims=DIMS)(x)[..., 0], rtol=1e-6)
+
+
+def test_wavenumbers_without_variance_have_no_score():
+    spectrum = np.fft.rfft2(fields((6, 8)))
+    spectrum[..., 3, :] = spectrum[..., -1] = 0
+    x = np.fft.irfft2(spectrum, s=(6, 8))
+    score = gfdt.GaussianScore(True).fit(x, dims=("member", "time", "y", "x"))
+    assert np.count_nonzero(score.covariance_.eigenvalues == 0) == 5 + 6 - 1
+    power = np.abs(np.fft.rfft2(score(x))) ** 2
+    assert np.all(power[..., 3, :] < 1e-18 * power.max())
+    assert np.isfinite(score(x)).all()
+
+
+def test_two_variables_of_a_field_are_scored_together():
+    rng = np.random.default_rng(5)
+    u = fields((6, 5))
+    v = 30 * (0.5 * np.roll(u, 1, axis=-1) + 0.3 * rng.standard_normal(u.shape))
+    x = np.stack([u, v], axis=2)
+    dims = ("member", "time", "variable", "y", "x")
+    score = gfdt.GaussianScore(("y", "x")).fit(x, dims=dims)
+    flat = x.reshape(-1, 60)
+    # The exact C commutes with shifts: average the dense one over them.
+    shifted = [np.roll(x, (i, j), axis=(-2, -1)).reshape(-1, 60) for i in range(6) for j in range(5)]
+    mean = np.concatenate(shifted).mean(axis=0)
+    covariance = sum((s - mean).T @ (s - mean) for s in shifted) / (30 * len(flat))
+    expected = -np.linalg.solve(covariance, (flat - mean).T).T.reshape(x.shape)
+    np.testing.assert_allclose(score(x), expected, rtol=1e-6, atol=1e-8 * np.abs(expected).max())
+    with pytest.raises(InputError, match="first of the state dims"):
+        gfdt.GaussianScore(("y", "x")).fit(np.moveaxis(x, 2, -1), dims=("member", "time", "y", "x", "variable"))
+
+
+def test_two_variable_score_survives_the_file(tmp_path):
+    x = np.stack([fields((4, 5)), fields((4, 5), seed=1)], axis=2)
+    score = gfdt.GaussianScore(("y", "x"), shrinkage="ledoit-wolf")
+    score.fit(x, dims=("member", "time", "variable", "y", "x"))
+    again = gfdt.load_score(score.save(tmp_path / "s.safetensors"))
+    np.testing.assert_array_equal(again(x), score(x))
+    assert again.shrinkage_ == score.shrinkage_
+
+
 def test_analytic_score_calls_its_function_in_any_container():
     score = gfdt.AnalyticScore(lambda x: -2 * x)
     np.testing.assert_array_equal(score(np.ones((4, 2))), -2 * np.ones((4, 2)))
@@ -97,7 +166,7 @@ def test_analytic_score_calls_its_function_in_any_container():
             InputError,
             "does not match the state dims",
         ),
-        (lambda s, x: gfdt.GaussianScore().fit(x[..., [0, 0]], dims=DIMS), InputError, "singular.*shrinkage"),
+        (lambda s, x: gfdt.GaussianScore().fit(np.tile(x, 400), dims=DIMS), InputError, "singular.*ledoit-wolf"),
         (lambda s, x: gfdt.AnalyticScore(np.negative).save("never.st"), InputError, "cannot be saved"),
     ],
 )
@@ -143,12 +212,12 @@ def _tampered(path, header=None, config=None, arrays=None):
         ({"header": {"digest": "0"}}, "do not match its digest"),
         ({"config": {"class": "os.system"}}, "no valid description"),
         ({"config": {"state_shape": [10**9, 10**9]}}, "no valid description"),
-        ({"config": {"state_shape": [4]}}, "expected shape"),
+        ({"config": {"state_shape": [4]}}, "expected real numbers of shape"),
         ({"config": {"noise_level": -1}}, "no valid description"),
         ({"config": {"shrinkage": 7}}, "shrinkage"),
         ({"arrays": {"mean": np.full(3, np.nan)}}, "NaN or inf in 'mean'"),
         ({"arrays": {"eigenvalues": -np.ones(3)}}, "not positive"),
-        ({"arrays": {"eigenvectors": np.eye(2)}}, "expected shape"),
+        ({"arrays": {"eigenvectors": np.eye(2)}}, "expected real numbers of shape"),
     ],
 )
 def test_altered_score_files_are_refused(tmp_path, change, message):

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     import xarray as xr
 
 _SHOWN = 200  # characters of an attribute
+_SHOWN_LEVELS = 8  # of a score with one noise level per component
 
 
 def info(file: Annotated[Path, typer.Argument(help="A trajectory, response or score file.")]) -> None:
@@ -37,6 +38,8 @@ def _is_netcdf(file: Path) -> bool:
 
 
 def _score_text(file: Path) -> str:
+    import numpy as np
+
     from gfdt.scores.loading import load_score
 
     score = load_score(file)
@@ -45,7 +48,7 @@ def _score_text(file: Path) -> str:
         [
             f"{file}: {type(score).__name__} ({score.label})",
             f"  state        {state or 'scalar'}",
-            f"  noise level  {score.noise_level_:.6g}",
+            f"  noise level  {', '.join(f'{level:.6g}' for level in np.ravel(score.noise_level_)[:_SHOWN_LEVELS])}",
         ]
     )
 

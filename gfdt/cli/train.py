@@ -10,25 +10,48 @@ import typer
 from gfdt.cli.options import Config, Device, DryRun, Homogeneous, Out, Overwrite, Seed, Var, say, split_names
 from gfdt.errors import InputError
 
-KINDS = ("dsm", "gaussian")
+KINDS = ("dsm", "gaussian", "kde", "kernel", "kgmm")
 
 
 def train(
     trajectory: Annotated[Path, typer.Argument(help="netCDF or zarr file with a stationary trajectory.")],
     out: Out = None,
-    score: Annotated[str, typer.Option("--score", help="dsm (learned) or gaussian.")] = "dsm",
-    network: Annotated[str, typer.Option("--network", help="auto, mlp (vectors) or resnet (fields).")] = "auto",
+    score: Annotated[str, typer.Option("--score", help="dsm (learned), gaussian, kde, kernel or kgmm.")] = "dsm",
+    network: Annotated[
+        str, typer.Option("--network", help="auto, mlp (vectors), resnet or unet (periodic fields).")
+    ] = "auto",
+    objective: Annotated[str | None, typer.Option("--objective", help="dsm (default), ssm or fd-ssm.")] = None,
+    precondition: Annotated[str | None, typer.Option("--precondition", help="gaussian (default), edm or none.")] = None,
+    energy: Annotated[bool, typer.Option("--energy", help="Learn the score as the gradient of a scalar.")] = False,
+    symmetries: Annotated[
+        str | None, typer.Option("--symmetries", help="What the density is symmetric under, e.g. sign,reflect_x.")
+    ] = None,
     sigma: Annotated[
         float | None,
-        typer.Option("--sigma", help="Noise level in data units (default: 0.05 rms)."),
+        typer.Option("--sigma", help="Noise level in data units (default: 0.05 of each standard deviation)."),
     ] = None,
     homogeneous: Homogeneous = None,
     shrinkage: Annotated[
-        float,
-        typer.Option("--shrinkage", help="Weight in [0, 1) of diag(C), if C is singular."),
-    ] = 0.0,
-    max_steps: Annotated[int | None, typer.Option("--max-steps", help="Default: 1500 (mlp), 400 (resnet).")] = None,
+        str,
+        typer.Option("--shrinkage", help="Weight in [0, 1) of diag(C), if C is singular, or ledoit-wolf."),
+    ] = "0",
+    max_steps: Annotated[int | None, typer.Option("--max-steps", help="Default: 1500 (mlp), else 2500.")] = None,
     max_minutes: Annotated[float | None, typer.Option("--max-minutes", help="Default: no limit.")] = None,
+    batch_size: Annotated[int | None, typer.Option("--batch-size", help="Network evaluations per step.")] = None,
+    learning_rate: Annotated[float | None, typer.Option("--learning-rate", help="The largest of the schedule.")] = None,
+    patience: Annotated[
+        int | None, typer.Option("--patience", help="Evaluations, of 20, that may get worse (default 5).")
+    ] = None,
+    precision: Annotated[str | None, typer.Option("--precision", help="auto (default), float32 or bf16.")] = None,
+    compile_network: Annotated[
+        bool | None, typer.Option("--compile/--no-compile", help="torch.compile (default: on GPUs, if faster).")
+    ] = None,
+    checkpoint: Annotated[
+        Path | None, typer.Option("--checkpoint", help="File to go on from after an interruption.")
+    ] = None,
+    log: Annotated[
+        Path | None, typer.Option("--log", "--log-file", help=".csv file, or a directory for TensorBoard.")
+    ] = None,
     var: Var = None,
     seed: Seed = 0,
     device: Device = "auto",
@@ -38,10 +61,13 @@ def train(
 ) -> None:
     """Learn the score s(x) = grad log rho(x) from a stationary trajectory.
 
-    Writes a safetensors file, by default beside the trajectory, e.g. run.nc -> run-dsm.safetensors.
+    Writes a safetensors file, by default beside the trajectory, e.g. run.nc -> run-dsm.safetensors. With --checkpoint
+    the same command goes on where it was stopped. Several processes share the work under
+    torchrun --standalone --nproc-per-node=2 -m gfdt train run.nc
     """
     del config  # read by its callback
     from gfdt.output import check_output
+    from gfdt.processes import is_first
     from gfdt.trajectory import load_trajectory, state_dims
 
     if score not in KINDS:
@@ -53,11 +79,22 @@ def train(
     estimator = _estimator(
         score,
         homogeneous=split_names(homogeneous),
-        shrinkage=shrinkage,
+        shrinkage=_number_or_name(shrinkage),
         network=network,
+        objective=objective,
+        precondition=precondition,
+        energy=energy or None,
+        symmetries=split_names(symmetries),
         sigma=sigma,
         max_steps=max_steps,
         max_minutes=max_minutes,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        patience=patience,
+        precision=precision,
+        compile=compile_network,
+        checkpoint=checkpoint,
+        log=log,
         device=device,
         seed=seed,
     )
@@ -68,25 +105,55 @@ def train(
         return
     estimator.fit(array)
     estimator.save(target, overwrite=overwrite)
-    say(_said(estimator))
-    typer.echo(target)
+    if is_first():
+        say(_said(estimator))
+        typer.echo(target)
     if getattr(estimator, "interrupted_", False):
-        say(f"the best weights so far are in {target}")
+        say(f"the best weights so far are in {target}" + (f"; {checkpoint} goes on" if checkpoint else ""))
         raise KeyboardInterrupt
 
 
-def _estimator(kind: str, *, homogeneous: tuple[str, ...] | None, shrinkage: float, **options: Any) -> Any:
+def _number_or_name(text: str) -> float | str:
+    try:
+        return float(text)
+    except ValueError:
+        return text
+
+
+def _estimator(kind: str, *, homogeneous: tuple[str, ...] | None, shrinkage: float | str, **options: Any) -> Any:
     if kind == "gaussian":
         from gfdt.scores.gaussian import GaussianScore
 
         return GaussianScore(homogeneous, shrinkage=shrinkage)
+    if kind in ("kde", "kernel", "kgmm"):
+        return _low_dimensional(kind, homogeneous=homogeneous, **options)
     from gfdt.scores.dsm import DSMScore
 
-    return DSMScore(homogeneous=homogeneous, shrinkage=shrinkage, **options)
+    given = {name: value for name, value in options.items() if value is not None}
+    return DSMScore(homogeneous=homogeneous, shrinkage=shrinkage, **given)
+
+
+def _low_dimensional(kind: str, *, seed: int, **options: Any) -> Any:
+    """Return an estimator for few components, refusing the options it has no use for."""
+    import gfdt
+
+    estimator, known = {
+        "kde": (gfdt.KDEScore, ()),
+        "kernel": (gfdt.KernelScore, ("seed",)),
+        "kgmm": (gfdt.KGMMScore, ("max_steps", "seed")),
+    }[kind]
+    given = {name: value for name, value in options.items() if value not in (None, "auto")}
+    unused = sorted(given.keys() - set(known))
+    if unused:
+        names = ", ".join(f"--{name.replace('_', '-')}" for name in unused)
+        raise InputError(f"--score {kind} has no use for {names}: leave out what belongs to --score dsm.")
+    given["seed"] = seed
+    return estimator(**{name: given[name] for name in known if name in given})
 
 
 def _said(estimator: Any) -> str:
     text = repr(estimator).strip("<>")
     if hasattr(estimator, "selected_"):
         text += f", selected: {estimator.selected_}, {estimator.training_seconds_:.0f} s of training"
+        text += f" ({estimator.execution_}; ended by {estimator.stopped_})"
     return text

@@ -1,57 +1,59 @@
-"""The noise level σ at which the learned score is used.
+"""The noise level σ at which the learned score is used, in units of ``scale`` (:mod:`gfdt.diffusion.units`).
 
 A small σ costs little bias: σ²/(C_k + σ²) of the Gaussian score of a mode with variance C_k. But the noise of what was
-learned grows as 1/σ. The default is 0.05 of the rms of the data, or less where that would cost more than 5 % of
-the score on average over the modes (steep spectra), but never less than 0.02 of the rms.
+learned grows as 1/σ. The default is 0.05 of the standard deviation, or less where that would cost more than 5 % of
+the score on average over the modes (steep spectra), but never less than 0.02.
+
+An objective that learns the score of the data themselves (sliced score matching) needs no noise: its default is 0.
 """
 
 from __future__ import annotations
 
+import math
 import warnings
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gfdt.diffusion.preconditioning import mean_over_modes
 from gfdt.errors import ReliabilityWarning
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from gfdt.covariance import DenseCovariance, SpectralCovariance
+    from gfdt.covariance import Covariance
 
-__all__ = ["choose_noise_level"]
+__all__ = ["default_level", "warn_if_coarse"]
 
-_LEAST, _DEFAULT = 0.02, 0.05  # of the rms
+_LEAST, _DEFAULT = 0.02, 0.05
 _BLUR = 0.05  # share of the Gaussian score that the default may cost
 _LEVELS = 10  # from the default down to the least, in steps of about 10 %
 
 
-def choose_noise_level(
-    sigma: float | None, covariance: DenseCovariance | SpectralCovariance, states: NDArray[Any]
-) -> float:
-    """Return σ in the units of the data: the given one, or the default of the module docstring.
+def default_level(covariance: Covariance, shape: tuple[int, ...]) -> float:
+    """Return the default of the module docstring, for the covariance of anomalies of a state of this shape."""
+    levels = np.geomspace(_DEFAULT, _LEAST, _LEVELS)
+    return float(next((level for level in levels if _blur(covariance, shape, level) <= _BLUR), levels[-1]))
+
+
+def warn_if_coarse(sigma: float, deviations: NDArray[np.float64]) -> None:
+    """Warn if σ, in the units of the data, is more than half the standard deviation of some component.
 
     Warns
     -----
     ReliabilityWarning
-        If σ is more than half the standard deviation of some component.
+        With both numbers.
     """
-    deviations = np.sqrt(states.var(axis=0, dtype=np.float64))
-    rms = float(np.sqrt(np.mean(deviations**2)))
-    if sigma is None:
-        levels = rms * np.geomspace(_DEFAULT, _LEAST, _LEVELS)
-        sigma = next((level for level in levels if _blur(covariance, level) <= _BLUR), levels[-1])
     if sigma > 0.5 * deviations.min():
+        rms = float(np.sqrt(np.mean(deviations**2)))
         warnings.warn(
             f"the noise level sigma={sigma:.3g} blurs a component whose standard deviation is {deviations.min():.3g} "
-            f"(the rms of all is {rms:.3g}): rescale the components to similar size, or pass a smaller sigma=.",
+            f"(the rms of all is {rms:.3g}): leave sigma out, which gives every component its own, or pass a smaller "
+            "one.",
             ReliabilityWarning,
-            stacklevel=4,
+            stacklevel=5,
         )
-    return float(sigma)
 
 
-def _blur(covariance: DenseCovariance | SpectralCovariance, sigma: float) -> float:
+def _blur(covariance: Covariance, shape: tuple[int, ...], level: float) -> float:
     """Mean over the modes of σ²/(C_k + σ²)."""
-    return mean_over_modes(covariance, lambda c: sigma**2 / (c + sigma**2))
+    return covariance.trace(lambda c: level**2 / (c + level**2)) / math.prod(shape)

@@ -1,65 +1,198 @@
-"""What training minimises: the denoising objective, at equal weight for every noise level.
+"""What training minimises, in units in which the objectives and noise levels can be compared.
 
-In the notation of :mod:`gfdt.diffusion.preconditioning`, with ln σ ~ N(ln σ_mean, spread²),
+In the notation of :mod:`gfdt.diffusion.preconditioning`, with f = q F, g the linear score and ln σ ~ N(ln level,
+spread²), each objective is an average over states of
 
-    L = E |F(y; σ) - F_target|²/d,      F_target = (x - m - C (C + σ²)⁻¹ (y - m))/c_out(σ),
+    dsm      |D(y) - a|²/(d c_out²),   y = a ± σ z           denoising (Vincent 2011), weights of Karras et al. 2022
+    ssm      [|s|²/2 + v·∇s v](y)/(d κ),   y = a + σ z       sliced (Song et al. 2019, arXiv:1905.07088)
+    fd-ssm   the same with v·[s(y + εv) - s(y - εv)]/2ε      finite differences (Pang et al. 2020,
+             and [s(y + εv) + s(y - εv)]/2 for s             arXiv:2007.03317): forward passes only
 
-which is the denoising loss |D(y) - x|² with the weight 1/c_out² of Karras et al. 2022 (arXiv:2206.00364,
-section 5): the target has unit variance at every σ. Its minimum over all F is the score of the blurred density
-(Vincent 2011).
+with v of random signs and κ = tr[(C + σ²)⁻¹]/d. All three are minimal at the score of the blurred density; ssm and
+fd-ssm with ``level`` 0 use the states as they are (y = a), and learn the score of the density itself.
 
-Almost all of F_target is the noise z itself, which no network can predict. Every x is therefore used with +z and
-with -z: what the two have in common is left, and the noise of the gradient falls by a factor of order σ.
-The levels are stratified over the batch for the same reason.
+Selection and training only need what F adds, and that is small beside the loss itself. ``excess`` is the loss less
+that of F = 0, in closed form: the linear part cancels exactly,
+
+    dsm      σ⁴q²/(d c_out²) F·(F - 2 F_target)        ssm      [g·f + |f|²/2 + v·∇f v]/(d κ),
+
+so that F = 0 gives exactly 0 and its gradient has no noise from the Gaussian part. ``baseline`` is the loss of F = 0
+itself: on Gaussian data 1 on average for dsm, -1/2 for ssm and fd-ssm.
+
+Almost all of F_target is the noise z, which no network can predict. In dsm every state is therefore used with +z and
+-z: what the two have in common is left, and the noise of the gradient falls by a factor of order σ. Levels are
+stratified over the batch for the same reason.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from gfdt.diffusion.preconditioning import Denoiser
+from gfdt.validation import number, one_of
 
-__all__ = ["DenoisingObjective"]
+__all__ = [
+    "OBJECTIVES",
+    "DenoisingObjective",
+    "FiniteDifferenceSlicedObjective",
+    "Objective",
+    "SlicedObjective",
+    "make_objective",
+]
+
+_STEP = 0.1  # of σ: the blurred density varies over σ, and the error of the difference is (0.1)²/6 of it
+_CLEAN_STEP = 0.01  # of the data's rms at σ = 0: far above the rounding of float32, 1e-6/0.01 of F
 
 
 @dataclass(frozen=True)
-class DenoisingObjective:
-    """Denoising score matching with antithetic noise.
+class Objective:
+    """What the objectives share: how noise levels are drawn.
 
     Parameters
     ----------
     level : float
-        Median of σ in training, in units of the data's rms.
+        Median of σ in training, in units of the anomalies.
     spread : float
         Standard deviation of ln σ.
     """
 
     level: float
     spread: float
+    evaluations_per_state: ClassVar[int] = 2
 
-    def __call__(self, denoiser: Denoiser, anomalies: Tensor, generator: torch.Generator) -> Tensor:
-        """Return L over anomalies of shape (n, *state), in units of ``denoiser.scale``; F is called on 2 n states."""
-        level = self.draw_levels(anomalies.shape[0], generator)
-        z = torch.randn(anomalies.shape, generator=generator, device=anomalies.device, dtype=anomalies.dtype)
-        return squared_errors(denoiser, anomalies, z, level)[0].mean()
+    def draw(self, anomalies: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Return what is random in the loss of states (n, *state): (z, level), to be passed on as they are."""
+        return self._draw_noise(anomalies, generator), self.draw_levels(anomalies, generator)
 
-    def draw_levels(self, count: int, generator: torch.Generator) -> Tensor:
-        """Return ``count`` noise levels, one from each of as many equally likely intervals."""
-        device = generator.device
-        jitter = torch.rand(count, generator=generator, device=device)
-        uniform = (torch.arange(count, device=device) + jitter) / count
-        normal = torch.special.ndtri(uniform.clamp(1e-6, 1 - 1e-6))
-        return self.level * torch.exp(self.spread * normal)
+    def draw_at(self, anomalies: Tensor, level: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Return the same with one noise level for all states, as held-out evaluation needs it."""
+        levels = torch.full((len(anomalies),), level, device=anomalies.device, dtype=anomalies.dtype)
+        return self._draw_noise(anomalies, generator), levels
+
+    def draw_levels(self, anomalies: Tensor, generator: torch.Generator) -> Tensor:
+        """Return a noise level for each state, one from each of as many equally likely intervals."""
+        count = len(anomalies)
+        jitter = torch.rand(count, generator=generator, device=anomalies.device, dtype=anomalies.dtype)
+        uniform = (torch.arange(count, device=anomalies.device) + jitter) / count
+        return self.level * torch.exp(self.spread * torch.special.ndtri(uniform.clamp(1e-6, 1 - 1e-6)))
+
+    def excess(self, denoiser: Denoiser, anomalies: Tensor, z: Tensor, level: Tensor) -> Tensor:
+        """Return for each state the loss less that of F = 0, shape (n,); differentiable."""
+        raise NotImplementedError
+
+    def baseline(self, denoiser: Denoiser, anomalies: Tensor, z: Tensor, level: Tensor) -> Tensor:
+        """Return for each state the loss of F = 0, shape (n,)."""
+        raise NotImplementedError
+
+    def _draw_noise(self, anomalies: Tensor, generator: torch.Generator) -> Tensor:
+        return torch.randn(anomalies.shape, generator=generator, device=anomalies.device, dtype=anomalies.dtype)
 
 
-def squared_errors(denoiser: Denoiser, anomalies: Tensor, z: Tensor, level: Tensor) -> tuple[Tensor, Tensor]:
-    """Return |F - F_target|²/d and |F_target|²/d (that of F = 0), shape (n,), averaged over +z and -z."""
-    anomalies, z, level = torch.cat([anomalies, anomalies]), torch.cat([z, -z]), torch.cat([level, level])
-    target = denoiser.target(anomalies, z, level)
-    shifted = anomalies + level.reshape(-1, *[1] * (anomalies.ndim - 1)) * z
-    error = target - denoiser.residual(shifted, level)
-    learned, gaussian = (value.square().reshape(2, len(z) // 2, -1).mean(dim=(0, 2)) for value in (error, target))
-    return learned, gaussian
+class DenoisingObjective(Objective):
+    """Denoising score matching with antithetic noise; z is (n, *state)."""
+
+    def excess(self, denoiser: Denoiser, anomalies: Tensor, z: Tensor, level: Tensor) -> Tensor:
+        """Return σ⁴q²/(d c_out²) F·(F - 2 F_target), averaged over +z and -z."""
+        states, noise, levels = _antithetic(anomalies, z, level)
+        target = denoiser.target(states, noise, levels)
+        learned = denoiser.residual(states + _beside(levels, states) * noise, levels, copies=2)
+        product = _mean(learned * (learned - 2 * target)).reshape(2, -1).mean(dim=0)
+        return _weight(denoiser, level) * product
+
+    def baseline(self, denoiser: Denoiser, anomalies: Tensor, z: Tensor, level: Tensor) -> Tensor:
+        """Return σ⁴q²/(d c_out²) |F_target|², averaged over +z and -z."""
+        target = denoiser.target(*_antithetic(anomalies, z, level))
+        return _weight(denoiser, level) * _mean(target.square()).reshape(2, -1).mean(dim=0)
+
+
+class SlicedObjective(Objective):
+    """Sliced score matching with the exact derivative; z is (n, 2, *state), the noise and the probe v."""
+
+    def draw_levels(self, anomalies: Tensor, generator: torch.Generator) -> Tensor:
+        """Return noise levels as for denoising, or exactly 0 if ``level`` is."""
+        if self.level == 0:
+            return anomalies.new_zeros(len(anomalies))
+        return super().draw_levels(anomalies, generator)
+
+    def excess(self, denoiser: Denoiser, anomalies: Tensor, z: Tensor, level: Tensor) -> Tensor:
+        """Return [g·f + |f|²/2 + v·∇f v]/(d κ)."""
+        y, probe = _blurred(anomalies, z, level)
+        correction, derivative = self._correction(denoiser, y, probe, level)
+        linear = denoiser.linear_score(y, level)
+        terms = linear * correction + correction.square() / 2 + probe * derivative
+        return _mean(terms) / denoiser.mean_precision(level)
+
+    def baseline(self, denoiser: Denoiser, anomalies: Tensor, z: Tensor, level: Tensor) -> Tensor:
+        """Return [|g|²/2 + div g]/(d κ), the divergence exact: |g|²/(2 d κ) - 1."""
+        if not denoiser.has_linear_part:
+            return torch.zeros_like(level)
+        y, _ = _blurred(anomalies, z, level)
+        linear = denoiser.linear_score(denoiser.project(y), level)
+        return _mean(linear.square()) / (2 * denoiser.mean_precision(level)) - 1
+
+    def _correction(self, denoiser: Denoiser, y: Tensor, probe: Tensor, level: Tensor) -> tuple[Tensor, Tensor]:
+        """Return f and (∇f)ᵀv, whose product with v is that of ∇f v: reverse mode needs one pass for both."""
+        value, pull_back = torch.func.vjp(lambda state: denoiser.score_correction(state, level), y)[:2]
+        return value, pull_back(probe)[0]
+
+    def _draw_noise(self, anomalies: Tensor, generator: torch.Generator) -> Tensor:
+        noise = super()._draw_noise(anomalies, generator)
+        bits = torch.randint(2, anomalies.shape, generator=generator, device=anomalies.device)
+        return torch.stack([noise, (2 * bits - 1).to(noise.dtype)], dim=1)
+
+
+class FiniteDifferenceSlicedObjective(SlicedObjective):
+    """Sliced score matching by finite differences of ε = 0.1 σ (0.01 at σ = 0) per component; z as in ssm."""
+
+    def _correction(self, denoiser: Denoiser, y: Tensor, probe: Tensor, level: Tensor) -> tuple[Tensor, Tensor]:
+        step = _beside(torch.where(level > 0, _STEP * level, _CLEAN_STEP), y)
+        pair = torch.cat([y + step * probe, y - step * probe])
+        plus, minus = denoiser.score_correction(pair, level.repeat(2), copies=2).chunk(2)
+        return (plus + minus) / 2, (plus - minus) / (2 * step)
+
+
+OBJECTIVES: dict[str, type[Objective]] = {
+    "dsm": DenoisingObjective,
+    "ssm": SlicedObjective,
+    "fd-ssm": FiniteDifferenceSlicedObjective,
+}
+
+
+def make_objective(name: str, level: float, spread: float) -> Objective:
+    """Return the objective of that name, for noise levels about ``level``.
+
+    Raises
+    ------
+    InputError
+        For an unknown name, a negative level or spread, or dsm at level 0 (which needs noise to remove).
+    """
+    one_of("objective", name, tuple(OBJECTIVES))
+    number("sigma", level, low=0.0, closed=name != "dsm")
+    number("spread", spread, low=0.0, closed=True)
+    return OBJECTIVES[name](float(level), float(spread))
+
+
+def _antithetic(anomalies: Tensor, z: Tensor, level: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    return torch.cat([anomalies, anomalies]), torch.cat([z, -z]), torch.cat([level, level])
+
+
+def _blurred(anomalies: Tensor, z: Tensor, level: Tensor) -> tuple[Tensor, Tensor]:
+    """Return y and the probe."""
+    return anomalies + _beside(level, anomalies) * z[:, 0], z[:, 1]
+
+
+def _weight(denoiser: Denoiser, level: Tensor) -> Tensor:
+    """Return σ⁴q²/c_out², which turns |F|² into |D|²/c_out²."""
+    return (level**2 * denoiser.output_scale(level) / denoiser.posterior_scale(level)) ** 2
+
+
+def _mean(values: Tensor) -> Tensor:
+    return values.flatten(1).mean(dim=1)
+
+
+def _beside(values: Tensor, states: Tensor) -> Tensor:
+    return values.reshape(-1, *[1] * (states.ndim - 1))

@@ -1,153 +1,220 @@
 """The Gaussian-preconditioned denoiser: a network that starts at the exact Gaussian answer.
 
-Notation, used throughout :mod:`gfdt.diffusion`: y = x + σ z is a state x blurred by white noise z ~ N(0, I) of
-level σ; m and C are the mean and covariance of the data, d the number of components. The denoiser
-D(y; σ) = E[x | y] is modelled as
+Notation, used throughout :mod:`gfdt.diffusion`: a = (x - m)/scale is a state less its mean, in units that make its
+components of order 1; C is the covariance of a, d the number of components, y = a + σ z the state blurred by white
+noise z ~ N(0, I) of level σ. The score of the blurred density is modelled as
 
-    D(y; σ) = m + C (C + σ²)⁻¹ (y - m) + c_out(σ) F(c_in (y - m), ln(σ)/4)
-    c_in = 1/sqrt(tr C/d + σ²),        c_out² = tr[C σ² (C + σ²)⁻¹]/d,
+    s(y; σ) = -(C + σ²)⁻¹ y + q(σ) F(c_in y; c_noise)
+    q² = tr[C (C + σ²)⁻²]/d,      c_in = 1/sqrt(tr C/d + σ²),      c_noise = ln(max(σ, 1e-3))/4,
 
-F a network. The first two terms are E[x | y] of Gaussian data, so F = 0 *is* the Gaussian answer and F has only
-the rest to learn; c_out² is the mean posterior variance, so that the target of F has unit variance at every σ.
-By Tweedie's formula the score of the blurred density is (D(y) - y)/σ², which is computed as
+F a network, and the denoiser follows from it by Tweedie's formula: D(y; σ) = E[a | y] = y + σ² s(y; σ), computed as
+C (C + σ²)⁻¹ y + σ² q F. The linear terms are the answers for Gaussian data, so F = 0 *is* the Gaussian answer and F
+has only the rest to learn.
 
-    s(y; σ) = -(C + σ²)⁻¹ (y - m) + (c_out/σ²) F :
+q is the rms of the part C^½ (C + σ²)⁻¹ of the Gaussian score that comes from the state. Karras et al. 2022 scale F by
+the rms error of the denoiser instead, c_out/σ² with c_out² = tr[C σ² (C + σ²)⁻¹]/d, which is the size of the noise in
+the training target and grows as 1/σ: F then has to be ever smaller for smaller σ. With q it keeps its size
+down to σ = 0 (measured on Allen-Cahn at σ = 0.02: relative error of the score 0.135 against 0.45, equal training).
 
-the same number without subtracting two nearly equal ones. With C = tr C/d · I this is the preconditioning of
-Karras et al. 2022 (arXiv:2206.00364, table 1): c_skip = C/(C + σ²).
+Variants (``precondition``): "edm" puts tr C/d · I for C, so that the linear term is that of Karras et al. 2022
+(arXiv:2206.00364, table 1); "none" is the plain variance-exploding network s = F(y; c_noise)/σ of Song et al. 2021
+(arXiv:2011.13456) and of the PRL.
 
-Inside, states are anomalies in units of ``scale`` = sqrt(tr C/d): float32 then works for data of any unit.
+Along directions without variance (eigenvalue 0 of C) F is zero and is shown nothing: the blurred density is an
+exact Gaussian there. At σ = 0 the inverses are pseudo-inverses.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
-from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from gfdt.covariance import DenseCovariance, SpectralCovariance
+from gfdt.covariance import Covariance, CrossSpectralCovariance, DenseCovariance
+from gfdt.diffusion.bases import make_basis
+from gfdt.diffusion.symmetries import make_group
+from gfdt.errors import InputError
+from gfdt.validation import one_of
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
+__all__ = ["PRECONDITIONS", "Denoiser", "count_grid_dims"]
 
-__all__ = ["Denoiser", "DenseBasis", "SpectralBasis", "make_basis", "mean_over_modes"]
-
-
-class DenseBasis(nn.Module):
-    """f(C) x by eigendecomposition, C = V diag(eigenvalues) Vᵀ, for states of any shape with d components."""
-
-    def __init__(self, covariance: DenseCovariance, scale: float) -> None:
-        super().__init__()
-        self.register_buffer("eigenvalues", _float32(covariance.eigenvalues / scale**2))
-        self.register_buffer("eigenvectors", _float32(covariance.eigenvectors))
-        self.eigenvalues: Tensor
-        self.eigenvectors: Tensor
-
-    def apply_gain(self, x: Tensor, gain: Tensor) -> Tensor:
-        """Return V gain Vᵀ x for x (batch, *state) and a gain (batch, d) per eigenvalue."""
-        flat = x.reshape(x.shape[0], -1)
-        return ((flat @ self.eigenvectors * gain) @ self.eigenvectors.T).reshape(x.shape)
-
-    def average(self, values: Tensor) -> Tensor:
-        """Return the trace divided by d of values (batch, d) on the eigenvalues."""
-        return values.mean(dim=1)
-
-
-class SpectralBasis(nn.Module):
-    """f(C) x of a homogeneous periodic field: one gain per wavenumber, between rfftn and irfftn."""
-
-    def __init__(self, covariance: SpectralCovariance, scale: float) -> None:
-        super().__init__()
-        self.shape = covariance.shape
-        self.register_buffer("eigenvalues", _float32(covariance.eigenvalues / scale**2))
-        self.register_buffer("weights", _float32(_half_plane_weights(covariance.shape)))
-        self.eigenvalues: Tensor
-        self.weights: Tensor
-
-    def apply_gain(self, x: Tensor, gain: Tensor) -> Tensor:
-        """Return the field whose Fourier transform is gain times that of x (batch, *shape)."""
-        axes = tuple(range(1, x.ndim))
-        return torch.fft.irfftn(torch.fft.rfftn(x, dim=axes) * gain, s=self.shape, dim=axes)
-
-    def average(self, values: Tensor) -> Tensor:
-        """Return the mean over all wavenumbers of values (batch, *half plane)."""
-        return (values * self.weights).reshape(len(values), -1).sum(dim=1)
+PRECONDITIONS = ("gaussian", "edm", "none")
+_LEAST_NOISE = 1e-3  # of c_noise: the network cannot tell smaller σ apart, and does not have to
 
 
 class Denoiser(nn.Module):
-    """D(y; σ) of the module docstring, around a network F.
+    """The score and denoiser of the module docstring, around a network F.
+
+    Every state ``a`` is (batch, *state_shape), an anomaly in units of its scale; every ``level`` is σ in those
+    units, (batch,).
 
     Parameters
     ----------
     network : Module
-        F(x, c_noise): x of shape (batch, d) if ``channel`` is False, else (batch, 1, *state); c_noise = ln(σ/scale)/4
-        of shape (batch,). Returns the shape of x.
-    covariance : DenseCovariance or SpectralCovariance
-        Mean and covariance of the data (flat eigenvalues: EDM preconditioning).
+        F(x, c_noise), returns the shape of x: (batch, d) if ``channel`` is False, else (batch, V, *grid) with V = 1
+        for a single field; c_noise is (batch,).
+    covariance : DenseCovariance, SpectralCovariance or CrossSpectralCovariance
+        C, already of a; its mean is not used.
     state_shape : tuple of int
-        The shape of one state.
+        The shape of one state: any for vectors, (*grid) or (V, *grid) for fields.
     channel : bool
-        Whether F takes fields with a channel axis, or flat vectors.
+        Whether F takes fields, or flat vectors.
+    precondition : {"gaussian", "edm", "none"}
+        The linear term. Default gaussian: the exact answer for Gaussian data.
+    symmetries : tuple of str
+        Names of generators, see :mod:`gfdt.diffusion.symmetries`. C should have them too
+        (:func:`~gfdt.diffusion.symmetries.symmetrise_covariance`).
+    state_dims : tuple of str, optional
+        The names of the state's dims, for ``symmetries``. Default: the grid's are y, x.
+    n_grid : int, optional
+        How many of the last dims are the grid of a field. Default: :func:`count_grid_dims`.
+
+    Attributes
+    ----------
+    next_element : int
+        The element of the symmetry group that the first state of the next training batch is given; all that a
+        training has to restore of the denoiser, beside the weights, to be continued exactly.
     """
 
     def __init__(
         self,
         network: nn.Module,
-        covariance: DenseCovariance | SpectralCovariance,
+        covariance: Covariance,
         state_shape: tuple[int, ...],
         *,
         channel: bool,
+        precondition: str = "gaussian",
+        symmetries: tuple[str, ...] = (),
+        state_dims: tuple[str, ...] = (),
+        n_grid: int | None = None,
     ) -> None:
         super().__init__()
+        one_of("precondition", precondition, PRECONDITIONS)
         self.network = network
-        self.state_shape = state_shape
+        self.state_shape = tuple(state_shape)
         self.channel = channel
-        self.scale = mean_over_modes(covariance, lambda c: c) ** 0.5
-        self.basis = make_basis(covariance, self.scale)
-        mean = np.broadcast_to(np.asarray(covariance.mean), (int(np.prod(state_shape)),)).reshape(state_shape)
-        self.register_buffer("mean", _float32(mean))
-        self.mean: Tensor
+        self.precondition = precondition
+        if n_grid is None:
+            n_grid = count_grid_dims(covariance, self.state_shape) if channel else 0
+        start = len(self.state_shape) - n_grid
+        self.grid = self.state_shape[start:]
+        dims = tuple(state_dims[start:]) if state_dims else ("y", "x")[2 - n_grid :]
+        self.group = make_group(symmetries, dims, self.grid)
+        self.basis = make_basis(covariance)
+        support = self.basis.eigenvalues > 0
+        self.has_absent_directions = not bool(support.all())
+        self.register_buffer("support", support)
+        # float64: a mean over many single-precision numbers of very different size
+        self.variance = float(covariance.trace(lambda c: c) / torch.Size(self.state_shape).numel())
+        flat = torch.full_like(self.basis.eigenvalues, self.variance)
+        self.register_buffer("eigenvalues", flat if precondition == "edm" else self.basis.eigenvalues)
+        self.support: Tensor
+        self.eigenvalues: Tensor
+        self.next_element = 0
 
-    def forward(self, y: Tensor, sigma: Tensor) -> Tensor:
-        """Return D(y; σ) for y (batch, *state) and σ (batch,), both in the units of the data."""
-        anomaly, level = (y - self.mean) / self.scale, sigma / self.scale
-        skip = self._gain(lambda c, s2: c / (c + s2), level)
-        c_out = self._expand(self.output_scale(level))
-        denoised = self.basis.apply_gain(anomaly, skip) + c_out * self.residual(anomaly, level)
-        return self.mean + self.scale * denoised
+    @property
+    def has_linear_part(self) -> bool:
+        """Whether F = 0 stands for a Gaussian answer; False for precondition "none"."""
+        return self.precondition != "none"
 
-    def score(self, y: Tensor, sigma: Tensor) -> Tensor:
-        """Return s(y; σ), the score of the blurred density, in the units 1/data."""
-        anomaly, level = (y - self.mean) / self.scale, sigma / self.scale
-        gaussian = self.basis.apply_gain(anomaly, self._gain(lambda c, s2: -1 / (c + s2), level))
-        return (gaussian + self.score_correction(anomaly, level)) / self.scale
+    # ---- the score --------------------------------------------------------------------------------
 
-    def score_correction(self, anomaly: Tensor, level: Tensor) -> Tensor:
-        """Return (c_out/σ²) F, what the network adds to the Gaussian score; everything in units of ``scale``."""
-        return self._expand(self.output_scale(level) / level**2) * self.residual(anomaly, level)
+    def forward(self, a: Tensor, level: Tensor) -> Tensor:
+        """Return D(y; σ), the same as :meth:`denoise`."""
+        return self.denoise(a, level)
 
-    def residual(self, anomaly: Tensor, level: Tensor) -> Tensor:
-        """Return F at anomalies (batch, *state) and noise levels (batch,), both in units of ``scale``."""
-        scaled = anomaly / self._expand((1 + level**2).sqrt())
-        network_input = scaled.unsqueeze(1) if self.channel else scaled.reshape(len(scaled), -1)
-        value: Tensor = self.network(network_input, level.log() / 4)
-        return value.reshape(anomaly.shape)
+    def linear_score(self, a: Tensor, level: Tensor) -> Tensor:
+        """Return -(C + σ²)⁻¹ y, zero for precondition "none"."""
+        if not self.has_linear_part:
+            return torch.zeros_like(a)
+        return self._filter(a, -self._precision(level))
 
-    def target(self, anomaly: Tensor, z: Tensor, level: Tensor) -> Tensor:
-        """Return what F should be at anomaly + level z: (x - m - C (C + σ²)⁻¹ (y - m))/c_out, free of cancellation."""
-        from_state = self._gain(lambda c, s2: s2 / (c + s2), level)
-        from_noise = self._gain(lambda c, s2: c * s2.sqrt() / (c + s2), level)
-        c_out = self.output_scale(level)
-        difference = self.basis.apply_gain(anomaly, from_state) - self.basis.apply_gain(z, from_noise)
-        return difference / self._expand(c_out)
+    def score_correction(self, a: Tensor, level: Tensor, copies: int = 1) -> Tensor:
+        """Return q F, what the network adds to the linear score; ``copies`` as in :meth:`residual`."""
+        return self._expand(self.output_scale(level)) * self.residual(a, level, copies)
+
+    def score(self, a: Tensor, level: Tensor) -> Tensor:
+        """Return s(y; σ), the score of the blurred density."""
+        return self.linear_score(a, level) + self.score_correction(a, level)
+
+    def denoise(self, a: Tensor, level: Tensor) -> Tensor:
+        """Return D(y; σ) = y + σ² s(y; σ), without taking the difference of two nearly equal numbers."""
+        correction = self._expand(level**2 * self.output_scale(level)) * self.residual(a, level)
+        if not self.has_linear_part:
+            return a + correction
+        return self._filter(a, self.eigenvalues * self._precision(level)) + correction
+
+    def residual(self, a: Tensor, level: Tensor, copies: int = 1) -> Tensor:
+        """Return F at y: symmetric when evaluated, one element of the group per state when trained.
+
+        Parameters
+        ----------
+        a, level : Tensor
+            y and σ.
+        copies : int
+            The batch is this many versions of the same states, one after the other (such as +z and -z); versions
+            of a state are given the same element of the group.
+        """
+        a = self.project(a)
+        if len(self.group) == 1:
+            return self.project(self._network(a, level))
+        if not self.training:
+            return self.project(self.group.average(lambda moved: self._network(moved, level), a))
+        count = len(a) // copies
+        element = (torch.arange(count, device=a.device) + self.next_element) % len(self.group)
+        self.next_element = (self.next_element + count) % len(self.group)
+        element = element.repeat(copies)
+        return self.project(self.group.undo(self._network(self.group.act(a, element), level), element))
+
+    # ---- what training needs ----------------------------------------------------------------------
+
+    def target(self, a: Tensor, z: Tensor, level: Tensor) -> Tensor:
+        """Return what F should be at y = a + σ z if it is to denoise: [(C + σ²)⁻¹ a - C (C + σ²)⁻¹ z/σ]/q.
+
+        Which is (-z/σ - linear score)/q free of cancellation; its mean over all (a, z) with the same y is the exact
+        F. Needs σ > 0. For precondition "none" it is -z.
+        """
+        if not self.has_linear_part:
+            return self.project(-z)
+        precision = self._precision(level) * self.support
+        from_noise = self.eigenvalues * precision / self._beside(level)
+        difference = self._filter(a, precision) - self._filter(z, from_noise)
+        if self._is_flat:
+            difference = self.project(difference)
+        return difference / self._expand(self.output_scale(level))
 
     def output_scale(self, level: Tensor) -> Tensor:
-        """Return c_out(σ), shape (batch,), in units of ``scale``."""
-        return self.basis.average(self._gain(lambda c, s2: c * s2 / (c + s2), level)).sqrt()
+        """Return q(σ), shape (batch,); for precondition "none" 1/σ, and 1 at σ = 0."""
+        if not self.has_linear_part:
+            return torch.where(level > 0, 1 / torch.where(level > 0, level, 1.0), 1.0)
+        return self.basis.average(self.eigenvalues * self._precision(level) ** 2).sqrt()
+
+    def posterior_scale(self, level: Tensor) -> Tensor:
+        """Return c_out(σ), shape (batch,): the rms error of the denoiser with F = 0 if the data are Gaussian."""
+        if not self.has_linear_part:
+            return level
+        return self.basis.average(self.eigenvalues * self._beside(level**2) * self._precision(level)).sqrt()
+
+    def mean_precision(self, level: Tensor) -> Tensor:
+        """Return tr[(C + σ²)⁻¹]/d over the directions with variance, shape (batch,)."""
+        return self.basis.average(self._precision(level) * self.support)
+
+    def project(self, x: Tensor) -> Tensor:
+        """Return x without its part along the directions that carry no variance."""
+        if not self.has_absent_directions:
+            return x
+        return self.basis.apply_gain(x, self.support.to(x.dtype).expand(len(x), *self.support.shape))
+
+    def network_input(self, a: Tensor, level: Tensor) -> tuple[Tensor, Tensor]:
+        """Return c_in y in the layout of the network, and c_noise."""
+        scaled = a * self._expand(self.input_scale(level))
+        layout = scaled.reshape(len(a), -1, *self.grid) if self.channel else scaled.reshape(len(a), -1)
+        return layout, level.clamp(min=_LEAST_NOISE).log() / 4
+
+    def input_scale(self, level: Tensor) -> Tensor:
+        """Return c_in(σ), shape (batch,); 1 for precondition "none"."""
+        return (self.variance + level**2).rsqrt() if self.has_linear_part else torch.ones_like(level)
 
     def with_network(self, network: nn.Module) -> Denoiser:
         """Return a denoiser with another network and the same (shared) buffers."""
@@ -155,39 +222,51 @@ class Denoiser(nn.Module):
         twin._modules = {**self._modules, "network": network}
         return twin
 
-    def _gain(self, f: Callable[[Tensor, Tensor], Tensor], level: Tensor) -> Tensor:
-        eigenvalues = self.basis.eigenvalues
-        return f(eigenvalues, (level**2).reshape(-1, *[1] * eigenvalues.ndim))
+    # ---- helpers ----------------------------------------------------------------------------------
+
+    @property
+    def _is_flat(self) -> bool:
+        return self.precondition == "edm"
+
+    def _network(self, a: Tensor, level: Tensor) -> Tensor:
+        value: Tensor = self.network(*self.network_input(a, level))
+        return value.reshape(a.shape)
+
+    def _precision(self, level: Tensor) -> Tensor:
+        """Return 1/(C + σ²) on the eigenvalues, (batch, *eigenvalues); 0 where C + σ² is."""
+        blurred = self.eigenvalues + self._beside(level**2)
+        return torch.where(blurred > 0, 1 / torch.where(blurred > 0, blurred, 1.0), 0.0)
+
+    def _filter(self, x: Tensor, gain: Tensor) -> Tensor:
+        """Return f(C) x; a gain that is the same for all eigenvalues needs no transform."""
+        if self._is_flat:
+            return x * self._expand(gain.flatten(1)[:, -1])
+        return self.basis.apply_gain(x, gain)
+
+    def _beside(self, values: Tensor) -> Tensor:
+        return values.reshape(-1, *[1] * self.eigenvalues.ndim)
 
     def _expand(self, values: Tensor) -> Tensor:
         return values.reshape(-1, *[1] * len(self.state_shape))
 
 
-def make_basis(covariance: DenseCovariance | SpectralCovariance, scale: float) -> DenseBasis | SpectralBasis:
-    """Return the torch twin of a covariance, with eigenvalues in units of scale²."""
-    if isinstance(covariance, DenseCovariance):
-        return DenseBasis(covariance, scale)
-    return SpectralBasis(covariance, scale)
+def count_grid_dims(covariance: Covariance, state_shape: tuple[int, ...]) -> int:
+    """Return how many of the last dims of a field are its grid; the one before, if any, counts its variables.
 
+    All of them for a spectral covariance, all but the first for a cross-spectral one. A dense covariance does not
+    say: of three dims the first counts the variables, one or two are the grid.
 
-def mean_over_modes(
-    covariance: DenseCovariance | SpectralCovariance, f: Callable[[NDArray[np.float64]], NDArray[np.float64]]
-) -> float:
-    """Return tr f(C)/d: the mean of f over all d eigenvalues of C."""
-    if isinstance(covariance, DenseCovariance):
-        return float(f(covariance.eigenvalues).mean())
-    return float((f(covariance.eigenvalues) * _half_plane_weights(covariance.shape)).sum())
-
-
-def _half_plane_weights(shape: tuple[int, ...]) -> NDArray[np.float64]:
-    """Share of all wavenumbers that each entry of rfftn's half plane stands for; they sum to one."""
-    n = shape[-1]
-    last = np.full(n // 2 + 1, 2.0)
-    last[0] = 1.0
-    if n % 2 == 0:
-        last[-1] = 1.0
-    return np.broadcast_to(last, (*shape[:-1], last.size)) / np.prod(shape)
-
-
-def _float32(values: NDArray[np.float64]) -> Tensor:
-    return torch.tensor(np.ascontiguousarray(values), dtype=torch.float32)
+    Raises
+    ------
+    InputError
+        If that leaves no grid of one or two dims.
+    """
+    n_grid = len(state_shape)
+    if isinstance(covariance, CrossSpectralCovariance) or (isinstance(covariance, DenseCovariance) and n_grid == 3):
+        n_grid -= 1
+    if not 1 <= n_grid <= 2:
+        raise InputError(
+            f"a convolutional network needs a field over one or two dims, found states of shape {state_shape} with a "
+            f"{type(covariance).__name__}: use network='mlp'."
+        )
+    return n_grid

@@ -4,37 +4,41 @@ Neighbouring snapshots of a trajectory are nearly equal, so a random tenth of th
 intervals of time are held out, the same for every member. On them the averaged weights are compared with the
 Gaussian start (F = 0) at the noise level at which the score will be used, with the same noise every time:
 
-    gain_b = < |F_target|² - |F - F_target|² >_b / d        for each held-out block b of each member.
+    gain_b = < L(0) - L(F) >_b        for each held-out block b of each member, L the loss of a state.
 
 Kept are the latest weights whose gain is not below the best one's by more than one standard error of their paired
 difference (the largest of many noisy numbers would be a worse choice), and only if the gain itself exceeds two
 standard errors; otherwise the answer is the Gaussian start itself.
+
+Training ends early when in ``patience`` evaluations in a row the gain is below the best (or that of the start, 0) by
+more than two standard errors of the paired difference, while the loss in training is significantly lower than it was
+there: by overfitting, and neither by noise nor because large first steps make everything worse before it gets better.
 """
 
 from __future__ import annotations
 
 import math
-import time
-import warnings
-from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
-from gfdt.diffusion.objectives import squared_errors
-from gfdt.diffusion.preconditioning import Denoiser
 from gfdt.diffusion.training import StepRecord, average_weights
-from gfdt.errors import ReliabilityWarning
+from gfdt.errors import CheckpointError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["HeldOut", "Selection", "hold_out", "train_and_select"]
+    from gfdt.diffusion.objectives import Objective
+    from gfdt.diffusion.preconditioning import Denoiser
 
+__all__ = ["EVALUATIONS", "STOPPED", "HeldOut", "Selection", "Selector", "check_history", "hold_out"]
+
+EVALUATIONS = 20  # of the held-out states, spread evenly over the budget
+STOPPED = ("budget", "patience", "interrupted", "not finite")
+_MOST_EVALUATIONS = 10**5
 _PERIOD = 10  # one block of time in ten is held out
 _PIECES = 8  # held-out (member, block) pieces wanted at least: fewer give no standard error
 _STANDARD_ERRORS = 2.0
@@ -59,35 +63,44 @@ class HeldOut:
     Parameters
     ----------
     anomalies : Tensor of shape (n, *state)
-        Held-out states less the mean, in units of the denoiser's scale.
+        Held-out states, in units of ``scale``.
     pieces : ndarray of int, shape (n,)
         Which (member, block) each belongs to.
+    objective : Objective
+        Whose loss is compared.
     level : float
         Noise level, in the same units.
     generator : Generator
         Draws the noise, once.
     """
 
-    def __init__(self, anomalies: Tensor, pieces: NDArray[np.int64], level: float, generator: torch.Generator) -> None:
-        self.anomalies = anomalies
-        self.z = torch.randn(anomalies.shape, generator=generator, device=anomalies.device)
-        self.level = torch.full((len(anomalies),), level, device=anomalies.device)
+    def __init__(
+        self,
+        anomalies: Tensor,
+        pieces: NDArray[np.int64],
+        objective: Objective,
+        level: float,
+        generator: torch.Generator,
+    ) -> None:
+        self.objective = objective
+        self.batches = []
+        for part in anomalies.split(max(1, _BATCH_VALUES // max(1, anomalies[0].numel()))):
+            self.batches.append((part, *objective.draw_at(part, level, generator)))
         self.piece = np.unique(pieces, return_inverse=True)[1]
 
     def gains(self, denoiser: Denoiser) -> tuple[NDArray[np.float64], float]:
-        """Return the gain over F = 0 summed over each piece, and the loss relative to F = 0."""
-        differences, losses = [], []
+        """Return the gain over F = 0 summed over each piece, and the loss relative to F = 0 (see StepRecord)."""
+        excess, baseline = [], []
+        training = denoiser.training
         denoiser.eval()
-        with torch.inference_mode():
-            size = max(1, _BATCH_VALUES // max(1, self.anomalies[0].numel()))
-            for start in range(0, len(self.anomalies), size):
-                part = slice(start, start + size)
-                learned, gaussian = squared_errors(denoiser, self.anomalies[part], self.z[part], self.level[part])
-                differences.append((gaussian - learned).double().cpu().numpy())
-                losses.append(gaussian.double().cpu().numpy())
-        denoiser.train()
-        difference, loss = np.concatenate(differences), np.concatenate(losses)
-        return np.bincount(self.piece, difference).astype(np.float64), float(1 - difference.mean() / loss.mean())
+        with torch.no_grad():
+            for batch in self.batches:
+                excess.append(self.objective.excess(denoiser, *batch).detach())
+                baseline.append(self.objective.baseline(denoiser, *batch).detach())
+        denoiser.train(training)
+        difference, loss = (torch.cat(values).double().cpu().numpy() for values in (excess, baseline))
+        relative = 1 + difference.mean() / (abs(loss.mean()) or 1.0)
+        return np.bincount(self.piece, -difference).astype(np.float64), float(relative)
 
     def mean_and_error(self, sums: NDArray[np.float64]) -> tuple[float, float]:
         """Return the mean over states of a quantity summed over each piece, and its standard error."""
@@ -111,107 +124,168 @@ class Selection:
     weights : dict of Tensor or None
         Those weights.
     history : list of dict
-        One entry for each evaluation: step, seconds, training loss, held-out loss relative to the Gaussian start,
-        gain and its standard error, gradient norm, learning rate.
-    interrupted : bool
-        Whether Ctrl-C ended the training.
+        One entry for each evaluation: step, seconds, mean training loss since the last one, held-out loss relative to
+        the Gaussian start, gain and its standard error (if there are pieces enough for one), gradient norm, learning
+        rate.
+    stopped : str
+        Why training ended: "budget", "patience", "interrupted", "not finite"; "" while it goes on.
     """
 
     step: int | None = None
     weights: dict[str, Tensor] | None = None
     history: list[dict[str, float]] = field(default_factory=list)
-    interrupted: bool = False
+    stopped: str = ""
 
 
-def train_and_select(
-    denoiser: Denoiser,
-    steps: Iterator[StepRecord],
-    held_out: HeldOut,
-    *,
-    decay: float,
-    evaluations: int = 20,
-    progress: bool | None = None,
-) -> Selection:
-    """Drive ``steps`` to the end and keep the best averaged weights.
+class Selector:
+    """Averages the weights, looks at the held-out states from time to time, and keeps the best.
 
     Parameters
     ----------
     denoiser : Denoiser
-        The one that ``steps`` trains.
-    steps : iterator of StepRecord
-        From :func:`gfdt.diffusion.training.train`.
-    held_out : HeldOut
-        What decides.
+        The one that is trained.
+    held_out : HeldOut or None
+        What decides; None where another process does.
     decay : float
         Of the moving average of the weights.
-    evaluations : int
-        How often to look at the held-out states, spread evenly over the budget.
-    progress : bool, optional
-        Show a progress bar on stderr. None: only in a terminal.
-
-    Warns
-    -----
-    ReliabilityWarning
-        If training stopped early, because of a loss that is not finite or a keyboard interrupt.
+    patience : int
+        Evaluations in a row that must be significantly worse than the best before training ends.
     """
-    average = average_weights(denoiser.network, decay)
-    averaged = denoiser.with_network(average.module)
-    selection, best = Selection(), np.zeros(0)
-    start, done, losses = time.perf_counter(), 0, []
-    bar = tqdm(total=1000, desc="training", disable=None if progress is None else not progress, bar_format=_BAR)
-    try:
-        for record in steps:
-            if not (math.isfinite(record.loss) and math.isfinite(record.gradient_norm)):
-                _warn_early(f"the training loss became {record.loss} at step {record.step}", selection)
-                break
-            average.update_parameters(denoiser.network)
-            losses.append(record.loss)
-            bar.update(int(1000 * record.progress) - bar.n)
-            if record.progress * evaluations < done + 1 and record.progress < 1:
-                continue
-            done = int(record.progress * evaluations)
-            gains, relative = held_out.gains(averaged)
-            gain, error = held_out.mean_and_error(gains)
-            entry: dict[str, Any] = {
-                "step": record.step,
-                "seconds": time.perf_counter() - start,
-                "loss": float(np.mean(losses)),
-                "held_out": relative,
-                "gain": gain,
-                "gain_error": error,
-                "gradient_norm": record.gradient_norm,
-                "learning_rate": record.learning_rate,
-            }
-            losses.clear()
-            if not math.isfinite(gain):
-                _warn_early(f"the held-out loss became {relative} at step {record.step}", selection)
-                break
-            selection.history.append(entry)
-            bar.set_postfix_str(f"held-out loss {relative:.4f} of the Gaussian start's")
-            if gain <= _STANDARD_ERRORS * error:
-                continue
-            if best.size == 0 or gains.sum() > best.sum():
-                best = gains
-            loss_of_gain, its_error = held_out.mean_and_error(best - gains)
-            if loss_of_gain <= its_error:
-                selection.step = record.step
-                selection.weights = {name: value.clone() for name, value in average.module.state_dict().items()}
-    except KeyboardInterrupt:
-        selection.interrupted = True
-        _warn_early("training was interrupted by Ctrl-C", selection)
-    finally:
-        bar.close()
-    return selection
+
+    def __init__(self, denoiser: Denoiser, held_out: HeldOut | None, *, decay: float, patience: int = 5) -> None:
+        self.denoiser, self.held_out, self.patience = denoiser, held_out, patience
+        self.average = average_weights(denoiser.network, decay)
+        self.selection = Selection()
+        self._averaged = denoiser.with_network(self.average.module)
+        self._done, self._worse = 0, 0
+        self._best_loss = _Mean(1.0, 1.0, 1)  # of the start
+        self._losses = _Mean()
+        self._best: NDArray[np.float64] | None = None
+
+    @property
+    def n_pieces(self) -> int:
+        """How many held-out pieces there are; 0 where another process looks at them."""
+        return 0 if self.held_out is None else int(self.held_out.piece.max()) + 1
+
+    def observe(self, record: StepRecord) -> bool:
+        """Take in a step; return whether the held-out states were looked at. Sets ``selection.stopped`` at the end."""
+        if not (math.isfinite(record.loss) and math.isfinite(record.gradient_norm)):
+            self.selection.stopped = "not finite"
+            return False
+        self.average.update_parameters(self.denoiser.network)
+        self._losses = self._losses.with_(record.loss)
+        if record.progress >= 1:
+            self.selection.stopped = "budget"
+        elif record.progress * EVALUATIONS < self._done + 1:
+            return False
+        self._done = int(record.progress * EVALUATIONS)
+        return self.held_out is not None and self._evaluate(record, self.held_out)
+
+    def _evaluate(self, record: StepRecord, held_out: HeldOut) -> bool:
+        selection = self.selection
+        gains, relative = held_out.gains(self._averaged)
+        losses, self._losses = self._losses, _Mean()
+        gain, error = held_out.mean_and_error(gains)
+        if not math.isfinite(gain):
+            selection.stopped = "not finite"
+            return False
+        entry: dict[str, Any] = {
+            "step": record.step,
+            "seconds": record.seconds,
+            "loss": losses.mean,
+            "held_out": relative,
+            "gain": gain,
+            "gain_error": error,
+            "gradient_norm": record.gradient_norm,
+            "learning_rate": record.learning_rate,
+        }
+        # Of a single piece there is no standard error, and files hold finite numbers only.
+        selection.history.append({name: value for name, value in entry.items() if math.isfinite(value)})
+        if self._best is None:
+            self._best = np.zeros_like(gains)  # of the Gaussian start
+        if gain > _STANDARD_ERRORS * error and gains.sum() > self._best.sum():
+            self._best, self._best_loss = gains, losses
+        loss, its_error = held_out.mean_and_error(self._best - gains)
+        if gain > _STANDARD_ERRORS * error and loss <= its_error:
+            selection.step = record.step
+            selection.weights = {name: value.clone() for name, value in self.average.module.state_dict().items()}
+        overfits = loss > _STANDARD_ERRORS * its_error and losses.is_below(self._best_loss)
+        self._worse = self._worse + 1 if overfits else 0
+        if self._worse >= self.patience and not selection.stopped:
+            selection.stopped = "patience"
+        return True
+
+    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Return what the selector remembers: tensors, and numbers that go into JSON."""
+        selection = self.selection
+        tensors = {f"average.{name}": value for name, value in self.average.state_dict().items()}
+        if selection.weights is not None:
+            tensors |= {f"selected.{name}": value for name, value in selection.weights.items()}
+        if self._best is not None:
+            tensors["best"] = torch.from_numpy(self._best.copy())
+        return tensors, {
+            "selected": selection.step,
+            "history": selection.history,
+            "stopped": selection.stopped,
+            "evaluations": self._done,
+            "worse": self._worse,
+            "best_loss": list(self._best_loss),
+            "losses": list(self._losses),
+        }
+
+    def restore(self, tensors: dict[str, Tensor], numbers: dict[str, Any]) -> None:
+        """Go on from a ``state()``."""
+        selection = self.selection
+        self.average.load_state_dict(_beneath("average.", tensors))
+        selection.weights = _beneath("selected.", tensors) or None
+        selection.step, selection.history = numbers["selected"], numbers["history"]
+        selection.stopped = numbers["stopped"]
+        self._best = tensors["best"].cpu().numpy().copy() if "best" in tensors else None
+        self._done, self._worse, self._losses = numbers["evaluations"], numbers["worse"], _Mean(*numbers["losses"])
+        self._best_loss = _Mean(*numbers["best_loss"])
 
 
-_BAR = "{desc}: {percentage:3.0f}%|{bar}| {elapsed}<{remaining}{postfix}"
+def check_history(history: Any) -> None:
+    """Refuse a history from a file that is not a list of dicts of numbers.
 
-
-def _warn_early(reason: str, selection: Selection) -> None:
-    kept = "the Gaussian start was" if selection.step is None else f"the weights of step {selection.step} were"
-    advice = "" if selection.interrupted else "; train again with a smaller learning_rate or another seed"
-    warnings.warn(
-        f"{reason}: {kept} kept{advice}.",
-        ReliabilityWarning,
-        stacklevel=4,
+    Raises
+    ------
+    CheckpointError
+        If it is something else.
+    """
+    valid = (
+        isinstance(history, list)
+        and len(history) <= _MOST_EVALUATIONS
+        and all(isinstance(entry, dict) for entry in history)
+        and all(type(value) in (int, float) for entry in history for value in entry.values())
     )
+    if not valid:
+        raise CheckpointError("the file has no valid training history: it was altered; fit the score anew.")
+
+
+class _Mean(NamedTuple):
+    """A mean in the making."""
+
+    total: float = 0.0
+    squares: float = 0.0
+    number: int = 0
+
+    def with_(self, value: float) -> _Mean:
+        return _Mean(self.total + value, self.squares + value**2, self.number + 1)
+
+    @property
+    def mean(self) -> float:
+        return self.total / max(self.number, 1)
+
+    @property
+    def variance(self) -> float:
+        """The squared standard error."""
+        return max(self.squares / max(self.number, 1) - self.mean**2, 0.0) / max(self.number - 1, 1)
+
+    def is_below(self, other: _Mean) -> bool:
+        """Whether this mean is lower by more than two standard errors of the difference."""
+        return other.mean - self.mean > _STANDARD_ERRORS * math.sqrt(self.variance + other.variance)
+
+
+def _beneath(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}

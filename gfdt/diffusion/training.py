@@ -1,33 +1,43 @@
-"""The training loop, as a generator of one small record per step.
+"""The training loop, as an iterator over one small record per step.
 
 Adam, with gradient clipping; the learning rate warms up over the first 5 % of the budget and falls to zero along
 half a cosine, the budget being steps, wall-clock time or both (the nearer end counts). What to do
 between steps (averaging, evaluation, progress, stopping) is up to the caller's ``for``::
 
-    for record in train(denoiser, anomalies, objective, ..., generator=generator):
+    for record in Training(denoiser, states, objective, ...):
         average.update_parameters(denoiser.network)
+
+A training can be stopped after any step and, in another process, go on from there bit for bit
+(:meth:`Training.state`, :meth:`Training.restore`).
 """
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
 
-from gfdt.diffusion.preconditioning import Denoiser
+from gfdt.diffusion.distributed import Processes
+from gfdt.diffusion.execution import PLAIN, Execution, accelerated
+from gfdt.diffusion.streams import NOISE, ORDER, stream
+from gfdt.errors import InputError
 
-__all__ = ["StepRecord", "average_weights", "train"]
+if TYPE_CHECKING:
+    from gfdt.diffusion.objectives import Objective
+    from gfdt.diffusion.preconditioning import Denoiser
 
+__all__ = ["LEVEL_BINS", "StepRecord", "Training", "average_weights"]
+
+LEVEL_BINS = 4
 _WARM_UP = 0.05
 _CLIP = 1.0  # gradient norm; 0.01 to 0.3 is normal with targets of unit variance, so only accidents are cut
 _STEPS_WITHOUT_LIMIT = 10**9
 
 _Tensors = tuple[Tensor, ...] | list[Tensor]
-Objective = Callable[[Denoiser, Tensor, torch.Generator], Tensor]
 
 
 class StepRecord(NamedTuple):
@@ -38,87 +48,192 @@ class StepRecord(NamedTuple):
     step : int
         From 1.
     loss : float
-        The objective on this step's batch, before the step.
+        Of this step's batch, before the step, relative to the Gaussian start:
+
+            1 + <L(F) - L(0)>/|<L(0)>|,
+
+        1 for the start and less for what is better. (L(0) is positive for the denoising objective, where this is
+        L(F)/L(0), and negative for the sliced ones; where it is exactly 0, without a linear part, its place is taken
+        by 1.)
+    loss_by_level : tuple of float
+        The same in each quarter of the batch, from the lowest noise levels to the highest; NaN where all states have
+        the same level.
     gradient_norm : float
         Before clipping.
     learning_rate : float
         Used in this step.
     samples_per_second : float
-        Network evaluations (two for every state, +z and -z) per second of this step.
+        Network evaluations (several for every state) per second of this step, on all processes together.
     progress : float
         Share of the budget used, 1 at the last step.
+    seconds : float
+        Wall-clock time since the start, that of earlier runs included.
     """
 
     step: int
     loss: float
+    loss_by_level: tuple[float, ...]
     gradient_norm: float
     learning_rate: float
     samples_per_second: float
     progress: float
+    seconds: float
 
 
-def train(
-    denoiser: Denoiser,
-    anomalies: Tensor,
-    objective: Objective,
-    *,
-    batch_size: int,
-    learning_rate: float,
-    max_steps: int | None,
-    max_seconds: float | None,
-    generator: torch.Generator,
-) -> Iterator[StepRecord]:
-    """Train ``denoiser.network`` in place, yielding after every step.
+class _States(Protocol):
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, chosen: Tensor, /) -> Tensor: ...
+
+
+class Training:
+    """Train ``denoiser.network`` in place, one step per iteration.
 
     Parameters
     ----------
     denoiser : Denoiser
         On the device to train on.
-    anomalies : Tensor of shape (n, *state)
-        Training states less their mean, in units of ``denoiser.scale``, on that device.
-    objective : callable
-        ``objective(denoiser, batch, generator)`` returns the scalar to minimise.
+    states : Tensor of shape (n, *state) or :class:`gfdt.diffusion.states.States`
+        Training states as anomalies, indexed by numbers on the CPU and given on that device.
+    objective : Objective
+        From :func:`gfdt.diffusion.objectives.make_objective`.
     batch_size : int
-        Network evaluations per step, two for each state.
+        Network evaluations per step, on all processes together.
     learning_rate : float
         The largest, reached after the warm-up.
     max_steps, max_seconds : optional
         The budget; at least one is needed.
-    generator : Generator
-        The only source of randomness, on the device of the states.
+    seed : int
+        Of the order of the states and of the noise.
+    execution : Execution
+        How the network is run. Default: plain float32.
+    processes : Processes
+        Those that share the work. Default: this one alone.
+    seconds : float
+        Wall-clock time used before, as part of the budget. Default 0.
 
-    Yields
-    ------
-    StepRecord
-        A loss that is not finite is yielded without stepping: the weights are still those before it.
+    Notes
+    -----
+    A loss that is not finite is recorded without stepping: the weights are still those before it.
     """
-    parameters = [p for p in denoiser.network.parameters() if p.requires_grad]
-    optimizer = torch.optim.Adam(parameters, lr=learning_rate, betas=(0.9, 0.99), fused=True)
-    states = min(len(anomalies), max(1, batch_size // 2))
-    batches = _shuffled(len(anomalies), states, generator)
-    limit = _STEPS_WITHOUT_LIMIT if max_steps is None else max_steps
-    denoiser.train()
-    start = before = time.perf_counter()
-    for step in range(1, limit + 1):
-        spent = 0.0 if max_seconds is None else (before - start) / max_seconds
-        rate = learning_rate * _schedule(max((step - 1) / limit, spent))
-        for group in optimizer.param_groups:
-            group["lr"] = rate
-        loss = objective(denoiser, anomalies[next(batches)], generator)
-        optimizer.zero_grad()
-        loss.backward()
-        norm = nn.utils.clip_grad_norm_(parameters, _CLIP)
-        value, gradient_norm = loss.item(), norm.item()
-        if math.isfinite(value) and math.isfinite(gradient_norm):
-            optimizer.step()
-        now = time.perf_counter()
-        spent = 0.0 if max_seconds is None else (now - start) / max_seconds
-        progress = min(1.0, max(step / limit, spent))
-        yield StepRecord(step, value, gradient_norm, rate, 2 * states / (now - before), progress)
-        if progress >= 1:
-            return
-        # The caller's work between steps is part of the budget but not of the speed.
+
+    def __init__(
+        self,
+        denoiser: Denoiser,
+        states: _States,
+        objective: Objective,
+        *,
+        batch_size: int,
+        learning_rate: float,
+        max_steps: int | None,
+        max_seconds: float | None,
+        seed: int,
+        execution: Execution = PLAIN,
+        processes: Processes | None = None,
+        seconds: float = 0.0,
+    ) -> None:
+        self.denoiser, self.states, self.objective = denoiser, states, objective
+        self.processes = processes = processes or Processes()
+        self.learning_rate, self.max_seconds = learning_rate, max_seconds
+        self.max_steps = _STEPS_WITHOUT_LIMIT if max_steps is None else max_steps
+        self.step, self.seconds = 0, seconds
+        self.parameters = [p for p in denoiser.network.parameters() if p.requires_grad]
+        if not self.parameters:
+            raise InputError("the network has no weights to train: give it parameters that require gradients.")
+        self.execution = execution
+        self._run = accelerated(denoiser, execution)
+        self.optimizer = torch.optim.Adam(self.parameters, lr=learning_rate, betas=(0.9, 0.99), fused=True)
+        self.states_per_step = min(len(states), max(1, batch_size // objective.evaluations_per_state))
+        if self.states_per_step < processes.size:
+            raise InputError(
+                f"a batch of {self.states_per_step} states cannot be shared by {processes.size} processes: pass "
+                "a larger batch_size or start fewer of them."
+            )
+        self._order = _Order(len(states), self.states_per_step, seed)
+        self.noise = stream(seed, NOISE, processes.rank, device=processes.device)
+        processes.copy_from_first_(list(denoiser.network.state_dict().values()))
+
+    def __iter__(self) -> Iterator[StepRecord]:
+        """Yield a :class:`StepRecord` after every step until the budget is used."""
+        self.denoiser.train()
+        self._run.train()
         before = time.perf_counter()
+        start = before - self.seconds
+        progress = self._progress()
+        while progress < 1:
+            rate = self.learning_rate * _schedule(progress)
+            for group in self.optimizer.param_groups:
+                group["lr"] = rate
+            loss, by_level, norm = self._step()
+            now = time.perf_counter()
+            self.step += 1
+            self.seconds = self.processes.agree(now - start)[0]
+            progress = self._progress()
+            speed = self.objective.evaluations_per_state * self.states_per_step / (now - before)
+            yield StepRecord(self.step, loss, by_level, norm, rate, speed, progress, self.seconds)
+            # The caller's work between steps is part of the budget but not of the speed.
+            before = time.perf_counter()
+
+    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Return everything the next steps depend on: tensors, and numbers that go into JSON.
+
+        Called by all processes together; process 0 gets what all need.
+        """
+        tensors = {f"network.{name}": value for name, value in self.denoiser.network.state_dict().items()}
+        for number, values in self.optimizer.state_dict()["state"].items():
+            tensors |= {f"adam.{number}.{name}": value for name, value in values.items()}
+        tensors["random.noise"] = self.processes.gather(self.noise.get_state())
+        tensors["random.order"] = self._order.state
+        return tensors, {"step": self.step, "seconds": self.seconds, "position": self._order.position}
+
+    def restore(self, tensors: dict[str, Tensor], numbers: dict[str, Any]) -> None:
+        """Go on from a ``state()`` of the same training."""
+        take = {name.removeprefix("network."): value for name, value in tensors.items() if name.startswith("network.")}
+        self.denoiser.network.load_state_dict(take)
+        adam: dict[int, dict[str, Tensor]] = {}
+        for name, value in tensors.items():
+            if name.startswith("adam."):
+                _, number, key = name.split(".")
+                # In the memory layout of the weights, as the optimizer itself would make it.
+                like = self.parameters[int(number)] if key != "step" else torch.empty(value.shape)
+                adam.setdefault(int(number), {})[key] = torch.empty_like(like).copy_(value).detach()
+        groups = self.optimizer.state_dict()["param_groups"]
+        self.optimizer.load_state_dict({"state": adam, "param_groups": groups})
+        self.noise.set_state(tensors["random.noise"][self.processes.rank].clone())
+        self._order.restore(tensors["random.order"], numbers["position"])
+        self.step, self.seconds = numbers["step"], numbers["seconds"]
+        # The elements of a symmetry group are taken in turn, one for each state of this process.
+        mine = len(self.processes.part(torch.empty(self.states_per_step)))
+        object.__setattr__(self._run, "_next_element", self.step * mine % len(self._run.group))
+
+    def _step(self) -> tuple[float, tuple[float, ...], float]:
+        """Draw a batch and take one step; return its loss, that of the quarters by level, and the gradient norm."""
+        batch = self.states[self.processes.part(next(self._order))]
+        z, level = self.objective.draw(batch, self.noise)
+        excess = self.objective.excess(self._run, batch, z, level)
+        self.optimizer.zero_grad()
+        # Every process has its own share of the sum over the batch.
+        (excess.sum() / self.states_per_step).backward()
+        with torch.no_grad():
+            baseline = self.objective.baseline(self.denoiser, batch, z, level)
+            sums = _quarters(level, torch.stack([excess.detach(), baseline]))
+            gradients = [p.grad if p.grad is not None else torch.zeros_like(p) for p in self.parameters]
+            self.processes.sum_([sums, *gradients])
+        norm = nn.utils.clip_grad_norm_(self.parameters, _CLIP)
+        # One transfer from the device for all of them.
+        *values, gradient_norm, levels = torch.cat(
+            [sums.flatten(), norm[None], (level.max() - level.min())[None]]
+        ).tolist()
+        learned, start = values[:LEVEL_BINS], values[LEVEL_BINS:]
+        loss = _relative(sum(learned), sum(start))
+        if math.isfinite(loss) and math.isfinite(gradient_norm):
+            self.optimizer.step()
+        by_level = tuple(_relative(a, b) if levels else math.nan for a, b in zip(learned, start, strict=True))
+        return loss, by_level, gradient_norm
+
+    def _progress(self) -> float:
+        spent = 0.0 if self.max_seconds is None else self.seconds / self.max_seconds
+        return min(1.0, max(self.step / self.max_steps, spent))
 
 
 def average_weights(network: nn.Module, decay: float) -> torch.optim.swa_utils.AveragedModel:
@@ -134,14 +249,44 @@ def average_weights(network: nn.Module, decay: float) -> torch.optim.swa_utils.A
     return torch.optim.swa_utils.AveragedModel(network, multi_avg_fn=mix)
 
 
-def _shuffled(count: int, size: int, generator: torch.Generator) -> Iterator[Tensor]:
-    """Yield indices, ``size`` at a time, for ever: all in a new random order in each pass.
+class _Order:
+    """Numbers of states, ``size`` at a time, for ever: all in a new random order in each pass.
 
-    Drawing with replacement instead would add the noise of a bootstrap to every pass.
+    Drawing with replacement instead would add the noise of a bootstrap to every pass. The state of the generator at the
+    start of a pass, and the position in it, say where it stands.
     """
-    while True:
-        order = torch.randperm(count, generator=generator, device=generator.device)
-        yield from order[: count - count % size].split(size)
+
+    def __init__(self, count: int, size: int, seed: int) -> None:
+        self._count, self._size = count, size
+        self._generator = stream(seed, ORDER)
+        self._shuffle()
+
+    def __next__(self) -> Tensor:
+        if self.position + self._size > self._count:
+            self._shuffle()
+        self.position += self._size
+        return self._permutation[self.position - self._size : self.position]
+
+    def restore(self, state: Tensor, position: int) -> None:
+        self._generator.set_state(state.clone())
+        self._shuffle()
+        self.position = position
+
+    def _shuffle(self) -> None:
+        self.state, self.position = self._generator.get_state(), 0
+        self._permutation = torch.randperm(self._count, generator=self._generator)
+
+
+def _quarters(level: Tensor, values: Tensor) -> Tensor:
+    """Return the sums (rows, 4) of values (rows, n) over the quarters of the batch by level."""
+    rank = torch.empty_like(level, dtype=torch.long)
+    rank[level.argsort()] = torch.arange(len(level), device=level.device)
+    sums = torch.zeros(len(values), LEVEL_BINS, device=values.device, dtype=values.dtype)
+    return sums.index_add_(1, rank * LEVEL_BINS // len(level), values)
+
+
+def _relative(excess: float, baseline: float) -> float:
+    return 1 + excess / (abs(baseline) or 1.0)
 
 
 def _schedule(progress: float) -> float:

@@ -15,7 +15,6 @@ estimate +- t_{n-1} stderr.
 from __future__ import annotations
 
 import json
-import warnings
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -25,8 +24,9 @@ import xarray as xr
 from scipy import stats
 
 from gfdt._version import __version__
-from gfdt.errors import InputError, ReliabilityWarning
-from gfdt.responses.correction import MODES, Correction, find_correction, find_departure
+from gfdt.errors import InputError
+from gfdt.responses.correction import MODES, Correction, find_correction
+from gfdt.responses.departure import stein_departure, warn_of_a_bad_score
 from gfdt.responses.prepare import Prepared, check_arguments, prepare
 from gfdt.scores.base import Score
 from gfdt.scores.gaussian import GaussianScore
@@ -38,7 +38,6 @@ if TYPE_CHECKING:
 
 __all__ = ["response"]
 
-_BAD_SCORE = 0.20  # rms departure from the Stein identity beyond sampling noise, as in check_score's red
 _ROUNDING = 1e-9  # a band narrower than this part of the largest response is rounding, not knowledge
 
 
@@ -94,6 +93,11 @@ def response(
         ``response``, ``stderr``, ``lower``, ``upper`` with dims ``(lag, *state, *state_src)``, or
         ``(lag, d<dim>, ...)`` when homogeneous: centred signed displacement in grid cells (observed site minus
         kicked site), so ``.sel(dy=0, dx=1)`` is one cell in +x from the kick. The unit is that of A over that of x.
+        A direction or wavenumber in which the record has no variance does not respond: R(0) is then the projector on
+        the rest, and at displacement zero the share of wavenumbers with variance.
+        Attributes: ``stein_departure`` (rms of |M P^-1 - I| beyond sampling noise), ``stein_worst`` and
+        ``stein_worst_stderr`` (its most significant entry), ``score_verdict`` (green, amber or red, by these),
+        ``correction_condition`` (condition number of what was divided by).
 
     Raises
     ------
@@ -103,8 +107,10 @@ def response(
     Warns
     -----
     ReliabilityWarning
-        Too few independent units for a band; lags beyond half the record; a score that misses the Stein identity by
-        more than 20 %.
+        Too few independent units for a band; lags beyond half the record.
+    UnreliableScoreWarning
+        A score that misses R(0) = I by so much that dividing by it would dress it up; the rule is in
+        :mod:`gfdt.responses.departure`. The response is returned as asked for.
 
     References
     ----------
@@ -136,11 +142,12 @@ def response(
         ready.stein,
         parametric=layout.parametric(ready.covariance, ready.score.noise_level_),
         scale=layout.scale(ready.covariance),
-        dense=layout.dense,
+        algebra=layout.algebra(ready.covariance),
         state_like=ready.observable == "mean",
     )
     estimate = found.apply(ready.raw.mean(), ready.stein.mean())
-    _warn_of_a_bad_score(ready)
+    departure = stein_departure(ready)
+    warn_of_a_bad_score(departure, found.condition)
     data = {"response": layout.to_physical(estimate)}
     if confidence is not None:
         stderr = _standard_error(ready, found, estimate)
@@ -156,7 +163,12 @@ def response(
         observable=ready.observable,
         correction=mode,
         correction_summary=_summary(found),
-        noise_level=float(ready.score.noise_level_),
+        noise_level=_attribute(ready.score.noise_level_),
+        score_verdict=departure.verdict,
+        stein_departure=departure.excess,
+        stein_worst=float(np.abs(departure.measured - departure.identity)[departure.worst]),
+        stein_worst_stderr=float(departure.stderr[departure.worst]),
+        correction_condition=found.condition,
         resampling=ready.unit_text,
         confidence=float(confidence) if confidence is not None else "none",
         n_members=int(ready.trajectory.sizes["member"]),
@@ -196,25 +208,14 @@ def _check_options(correction: str, confidence: float | None) -> None:
 
 def _mode(correction: str, score: Score) -> str:
     if correction == "auto" and isinstance(score, GaussianScore):
-        return "none" if score.shrinkage > 0 else "stein"
+        return "none" if score.shrinkage_ > 0 else "stein"
     return correction
 
 
-def _warn_of_a_bad_score(ready: Prepared) -> None:
-    departure = find_departure(
-        ready.stein,
-        parametric=ready.layout.parametric(ready.covariance, ready.score.noise_level_),
-        scale=ready.layout.scale(ready.covariance),
-        dense=ready.layout.dense,
-    )
-    if departure.excess > _BAD_SCORE and departure.significant:
-        warnings.warn(
-            f"the score misses the Stein identity -<x s^T> = I by {100 * departure.excess:.0f} % rms: the response "
-            "made with it is not reliable, whatever its band; see gfdt.check_score, train longer, or check that score "
-            "and trajectory belong to the same system.",
-            ReliabilityWarning,
-            stacklevel=3,
-        )
+def _attribute(noise_level: float | NDArray[np.float64]) -> float | NDArray[np.float64]:
+    """Return sigma as netCDF can hold it: a number, or a list of them."""
+    levels = np.unique(np.asarray(noise_level, dtype=np.float64))
+    return float(levels[0]) if levels.size == 1 else np.ravel(np.asarray(noise_level, dtype=np.float64))
 
 
 def _standard_error(ready: Prepared, found: Correction, estimate: NDArray[Any]) -> NDArray[np.float64]:
@@ -259,9 +260,12 @@ def _labelled(data: dict[str, NDArray[Any]], ready: Prepared) -> xr.Dataset:
 def _summary(found: Correction) -> str:
     if found.divisor is None:
         return "R(0) = I was not used"
+    absent = found.algebra.size - found.algebra.n_present
+    kind = "directions" if found.algebra.dense else "wavenumbers of the half plane"
+    missing = f"; {absent} of {found.algebra.size} {kind} have no variance and no response" if absent else ""
     if found.weight is None:
-        return "R(0) = I imposed by dividing by the measured R(0)"
+        return f"R(0) = I imposed by dividing by the measured R(0){missing}"
     share = float((found.weight > 0.5).mean())
     rest = "" if share == 1 else f" in {100 * share:.0f} % of its entries, by the known blur of sigma in the others"
     noise = "; what remained was removed as sampling noise" if found.control is not None else ""
-    return f"R(0) = I imposed by dividing by the measured R(0){rest}{noise}"
+    return f"R(0) = I imposed by dividing by the measured R(0){rest}{noise}{missing}"

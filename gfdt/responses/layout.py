@@ -14,6 +14,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import scipy.fft
 
+from gfdt.covariance.dense import RELATIVE_FLOOR
+from gfdt.errors import InputError
+from gfdt.responses.algebra import Algebra
 from gfdt.responses.correlation import outer_sums, spectral_sums
 
 if TYPE_CHECKING:
@@ -50,13 +53,31 @@ class FullMatrix:
         """Correlation sums (n_lags, d, d); see :func:`outer_sums`."""
         return outer_sums(a, b, unit, lags)
 
-    def parametric(self, covariance: NDArray[Any], noise_level: float) -> NDArray[Any]:
-        """P = C (C + sigma^2 I)^-1."""
-        return covariance @ np.linalg.inv(covariance + noise_level**2 * np.eye(covariance.shape[0]))
+    def algebra(self, covariance: NDArray[Any]) -> Algebra:
+        """Where there is variance, by the eigenvalues of the correlation matrix, which know no units."""
+        spread = _spread(covariance)
+        values, vectors = np.linalg.eigh(covariance / np.outer(spread, spread))
+        present = values > RELATIVE_FLOOR * values[-1]
+        if present.all():
+            return Algebra(True, spread.size)
+        return Algebra(True, spread.size, np.linalg.qr(spread[:, None] * vectors[:, present])[0])
+
+    def parametric(self, covariance: NDArray[Any], noise_level: float | NDArray[np.float64]) -> NDArray[Any]:
+        """P = C (C + diag sigma_j^2)^-1; for sigma = 0 the projector on the support of C."""
+        level = np.broadcast_to(noise_level, self.shape).ravel()
+        algebra = self.algebra(covariance)
+        if not level.any():
+            return algebra.identity
+        blurred = covariance + np.diag(level**2)
+        if algebra.support is None or level.all():
+            return np.linalg.solve(blurred, covariance).T
+        spread = _spread(blurred)
+        inverse = np.linalg.pinv(blurred / np.outer(spread, spread), rcond=RELATIVE_FLOOR, hermitian=True)
+        return covariance @ (inverse / np.outer(spread, spread))
 
     def scale(self, covariance: NDArray[Any]) -> NDArray[np.float64]:
         """sd_j / sd_i: makes R_ij a pure number."""
-        spread = np.sqrt(np.diagonal(covariance))
+        spread = _spread(covariance)
         return spread[None, :] / spread[:, None]
 
     def to_physical(self, values: NDArray[Any]) -> NDArray[np.float64]:
@@ -91,9 +112,29 @@ class Homogeneous:
         """Correlation sums (n_lags, n_modes); see :func:`spectral_sums`."""
         return spectral_sums(a, b, unit, lags)
 
-    def parametric(self, covariance: NDArray[Any], noise_level: float) -> NDArray[Any]:
-        """P_k = C_k/(C_k + sigma^2)."""
-        return covariance.real / (covariance.real + noise_level**2)
+    def algebra(self, covariance: NDArray[Any]) -> Algebra:
+        """Which wavenumbers have variance."""
+        power = covariance.real
+        present = power > RELATIVE_FLOOR * power.max()
+        return Algebra(False, power.size, None if present.all() else present)
+
+    def parametric(self, covariance: NDArray[Any], noise_level: float | NDArray[np.float64]) -> NDArray[Any]:
+        """P_k = C_k/(C_k + sigma^2), 0 where there is no variance.
+
+        Raises
+        ------
+        InputError
+            If the noise level is not the same at every site.
+        """
+        level = np.ravel(noise_level)
+        if np.ptp(level) > 0:
+            raise InputError(
+                f"the noise level of the score goes from {level.min():.3g} to {level.max():.3g} between sites, a "
+                "homogeneous field needs one: fit the score with one sigma, or pass homogeneous=None."
+            )
+        present = self.algebra(covariance).identity > 0
+        power = np.where(present, covariance.real, 0.0)
+        return np.divide(power, power + level[0] ** 2, out=np.zeros_like(power), where=present)
 
     def scale(self, covariance: NDArray[Any]) -> NDArray[np.float64]:  # noqa: ARG002  same call as FullMatrix
         """Nothing to scale: R_k is a pure number."""
@@ -110,3 +151,9 @@ class Homogeneous:
     def coords(self, trajectory: xr.DataArray) -> dict[str, Any]:  # noqa: ARG002  same call as FullMatrix
         """Names and coordinates of the dims after ``lag``."""
         return {f"d{name}": displacements(size) for name, size in zip(self.dims, self.shape, strict=True)}
+
+
+def _spread(covariance: NDArray[Any]) -> NDArray[np.float64]:
+    """Return the standard deviations, 1 where there is none."""
+    variance = np.diagonal(covariance)
+    return np.sqrt(np.where(variance > 0, variance, 1.0))

@@ -15,10 +15,10 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from gfdt.errors import InputError, ReliabilityWarning
-from gfdt.responses.correction import UnitSums
 from gfdt.responses.correlation import pair_counts
 from gfdt.responses.layout import FullMatrix, Homogeneous
 from gfdt.responses.observables import find_observable
+from gfdt.responses.sums import UnitSums
 from gfdt.responses.units import MAX_SERIES, MIN_MEMBERS, Unit, resampling_units
 from gfdt.scores.analytic import AnalyticScore
 from gfdt.scores.base import Score
@@ -153,6 +153,7 @@ def check_arguments(
     names = state_dims(array)
     shape = tuple(array.sizes[dim] for dim in names)
     _refuse_name_clashes(names)
+    _refuse_several_fields(homogeneous, names)
     periodic = homogeneous_dims(homogeneous, names)
     layout = Homogeneous(names, shape) if periodic else FullMatrix(names, shape)
     return Request(array, score, name, function, layout, lags)
@@ -177,6 +178,17 @@ def _refuse_name_clashes(names: tuple[str, ...]) -> None:
         raise InputError(
             f"the state dim {clash[0]!r} clashes with a name of the result: rename it, e.g. "
             f"da.rename({clash[0]}='site')."
+        )
+
+
+def _refuse_several_fields(homogeneous: Any, names: tuple[str, ...]) -> None:
+    """Say what to do with a dim of variables, which a score may have and a displacement may not."""
+    named = (homogeneous,) if isinstance(homogeneous, str) else homogeneous
+    if isinstance(named, Sequence) and len(names) > 1 and set(named) == set(names[1:]):
+        raise InputError(
+            f"homogeneous={tuple(named)} leaves {names[0]!r} out, and only one field at a time is a function of "
+            f"displacement: select one variable, e.g. da.isel({names[0]}=0), with a score fitted on it, or pass "
+            "homogeneous=False for the full matrix."
         )
 
 

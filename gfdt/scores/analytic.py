@@ -27,6 +27,9 @@ class AnalyticScore(Score):
         Maps an ndarray of states (..., *state) to s(x) of the same shape, in the units of the data, e.g.
         the ``score`` method of a simulated system. Until the score is fitted (which only tells it the state dims),
         the function receives the state dims in the order in which they are passed.
+    divergence : callable, optional
+        Maps states (n, *state) to div s, shape (n,), which :meth:`divergence` then returns. Default None: from
+        central differences of ``function``.
 
     Examples
     --------
@@ -38,12 +41,22 @@ class AnalyticScore(Score):
 
     label: ClassVar[str] = "analytical"
 
-    def __init__(self, function: Callable[[NDArray[Any]], NDArray[Any]]) -> None:
+    def __init__(
+        self,
+        function: Callable[[NDArray[Any]], NDArray[Any]],
+        *,
+        divergence: Callable[[NDArray[Any]], NDArray[Any]] | None = None,
+    ) -> None:
         if not callable(function) or isinstance(function, type):
             raise InputError(
                 f"AnalyticScore needs a function s(x), found {type(function).__name__}: pass e.g. lambda x: -x."
             )
+        if divergence is not None and not callable(divergence):
+            raise InputError(
+                f"divergence is a {type(divergence).__name__}: pass a function div s(x), or leave divergence out."
+            )
         self.function = function
+        self._known_divergence = divergence
 
     def __call__(self, x: NDArray[Any] | xr.DataArray) -> Any:
         """Return s(x), of the type and shape of ``x``, whose last dims are the state's."""
@@ -72,5 +85,19 @@ class AnalyticScore(Score):
             raise InputError(
                 f"the score function returned shape {value.shape} for states of shape {batch.shape}: it must map "
                 "(..., *state) to the same shape."
+            )
+        return value
+
+    def _knows_divergence(self) -> bool:
+        return self._known_divergence is not None
+
+    def _divergence(self, batch: NDArray[np.float64]) -> NDArray[np.float64]:
+        if self._known_divergence is None:
+            return super()._divergence(batch)
+        value = np.asarray(self._known_divergence(batch.copy()))
+        if value.shape != batch.shape[:1]:
+            raise InputError(
+                f"the divergence function returned shape {value.shape} for states of shape {batch.shape}: it must "
+                "return one number per state."
             )
         return value

@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 
-from gfdt.covariance import DenseCovariance, SpectralCovariance, pack_covariance, unpack_covariance
+from gfdt.covariance import Covariance, DenseCovariance, estimate_covariance, pack_covariance, unpack_covariance
+from gfdt.covariance.shrinkage import AUTOMATIC
+from gfdt.covariance.storage import COVARIANCE_ARRAYS
 from gfdt.errors import CheckpointError
 from gfdt.scores.base import Score
 from gfdt.trajectory import homogeneous_dims
-from gfdt.validation import number
+from gfdt.validation import number, one_of
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -32,17 +34,26 @@ class GaussianScore(Score):
     ----------
     homogeneous : None, True or sequence of str
         The dims along which the field is statistically the same everywhere and periodic, e.g.
-        ``("y", "x")`` (True: all state dims). C is then diagonal in Fourier space and needs n numbers, not n^2.
+        ``("y", "x")`` (True: all state dims). C is then diagonal in Fourier space and needs n numbers, not n^2. All
+        but the first: several variables at every site, one small matrix per wavenumber.
         Default None: a general covariance matrix.
-    shrinkage : float in [0, 1)
+    shrinkage : float in [0, 1) or "ledoit-wolf"
         Weight a of the diagonal, C <- (1 - a) C + a diag(C) (of the white spectrum, if homogeneous). Default 0: the
         response is then exactly C(t) C(0)^-1. A small value makes a singular C usable, at the price of a bias: R(0) is
-        no longer I, and the band does not hold that bias.
+        no longer I, and the band does not hold that bias. "ledoit-wolf" finds the weight with the smallest expected
+        error of C (:mod:`gfdt.covariance.shrinkage`).
 
     Attributes
     ----------
-    covariance_ : DenseCovariance or SpectralCovariance
+    covariance_ : DenseCovariance, SpectralCovariance or CrossSpectralCovariance
         Mean and eigenvalues of C, in the units of the data squared.
+    shrinkage_ : float
+        The weight a that was used.
+
+    Notes
+    -----
+    Directions or wavenumbers without any variance (the Nyquist modes of a dealiased flow) are outside the support of
+    the density: the score is zero along them.
 
     Examples
     --------
@@ -59,45 +70,62 @@ class GaussianScore(Score):
 
     label: ClassVar[str] = "gaussian"
 
-    def __init__(self, homogeneous: bool | str | Sequence[str] | None = None, *, shrinkage: float = 0.0) -> None:
+    def __init__(self, homogeneous: bool | str | Sequence[str] | None = None, *, shrinkage: float | str = 0.0) -> None:
         self.homogeneous = homogeneous
         self.shrinkage = shrinkage
 
     def validate(self, dims: tuple[str, ...]) -> None:
         """Refuse settings that cannot be used on states with these dims; ``fit`` calls it."""
-        number("shrinkage", self.shrinkage, low=0.0, high=1.0, closed=True)
-        homogeneous_dims(self.homogeneous, dims)
+        shrinkage_weight(self.shrinkage)
+        homogeneous_dims(self.homogeneous, dims, variables=True)
 
     def _fit(self, trajectory: xr.DataArray) -> None:
         dims = tuple(str(dim) for dim in trajectory.dims[2:])
         self.validate(dims)
         states = trajectory.values.reshape(-1, *trajectory.shape[2:])
-        self.covariance_: DenseCovariance | SpectralCovariance
-        if homogeneous_dims(self.homogeneous, dims):
-            self.covariance_ = SpectralCovariance.estimate(states, self.shrinkage)
-        else:
-            self.covariance_ = DenseCovariance.estimate(states, self.shrinkage)
+        n_homogeneous = len(homogeneous_dims(self.homogeneous, dims, variables=True))
+        self.covariance_: Covariance = estimate_covariance(states, n_homogeneous, self.shrinkage)
+        self.shrinkage_ = self.covariance_.shrinkage
 
     def _evaluate(self, batch: NDArray[Any]) -> NDArray[Any]:
         out = np.empty(batch.shape, dtype=batch.dtype)
         for start in range(0, batch.shape[0], _BATCH):
             part = self.covariance_.centre(batch[start : start + _BATCH])
-            out[start : start + _BATCH] = self.covariance_.apply(part, lambda c: -1.0 / c)
+            out[start : start + _BATCH] = self.covariance_.apply(part, _minus_inverse)
         return out
 
+    def _jvp(self, batch: NDArray[Any], v: NDArray[Any]) -> NDArray[Any]:  # noqa: ARG002  the same at every state
+        return self.covariance_.apply(v, _minus_inverse)
+
+    def _divergence(self, batch: NDArray[Any]) -> NDArray[np.float64]:
+        return np.full(len(batch), self.covariance_.trace(_minus_inverse))
+
     def _pack(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
-        config = {"shrinkage": float(self.shrinkage)}
-        return config, pack_covariance(self.covariance_)
+        return {"shrinkage": float(self.shrinkage_)}, pack_covariance(self.covariance_)
 
     @classmethod
     def _unpack(cls, config: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Self:
         shape = tuple(config["state_shape"])
         covariance = unpack_covariance(arrays, shape)
-        if config["noise_level"] != 0 or not {"mean", "eigenvalues", "eigenvectors"}.issuperset(arrays):
+        if config["noise_level"] != 0 or not COVARIANCE_ARRAYS.issuperset(arrays):
             raise CheckpointError("the score file holds entries that are not a Gaussian score's: it was altered.")
-        homogeneous = isinstance(covariance, SpectralCovariance) or None
         shrinkage = config.get("shrinkage", 0.0)
-        number("shrinkage", shrinkage, low=0.0, high=1.0, closed=True)
-        score = cls(homogeneous, shrinkage=shrinkage)
-        score.covariance_ = covariance
+        number("shrinkage", shrinkage, low=0.0, high=1.0 + 1e-9, closed=True)
+        dims = tuple(config["state_dims"])
+        periodic = None if isinstance(covariance, DenseCovariance) else dims[-len(covariance.shape) :]
+        score = cls(periodic, shrinkage=min(shrinkage, 1 - 1e-9))
+        score.covariance_, score.shrinkage_ = covariance, shrinkage
         return score
+
+
+def shrinkage_weight(value: float | str) -> None:
+    """Refuse anything but a weight in [0, 1) or the name of the automatic one."""
+    if isinstance(value, str):
+        one_of("shrinkage", value, (AUTOMATIC,), " or a weight in [0, 1)")
+    else:
+        number("shrinkage", value, low=0.0, high=1.0, closed=True)
+
+
+def _minus_inverse(eigenvalues: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return -1/c, and 0 where there is no variance."""
+    return np.divide(-1.0, eigenvalues, out=np.zeros_like(eigenvalues), where=eigenvalues > 0)

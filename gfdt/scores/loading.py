@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from pathlib import Path
 
 from gfdt.errors import CheckpointError, InputError
@@ -48,10 +49,14 @@ def load_score(path: str | Path) -> Score:
 
 
 def _score_class(name: str) -> type[Score]:
-    if name == "GaussianScore":
-        from gfdt.scores.gaussian import GaussianScore
+    module = importlib.import_module(_HOME[name])
+    return getattr(module, name)
 
-        return GaussianScore
-    from gfdt.scores.dsm import DSMScore
 
-    return DSMScore
+_HOME = {
+    "DSMScore": "gfdt.scores.dsm",
+    "GaussianScore": "gfdt.scores.gaussian",
+    "KDEScore": "gfdt.scores.kde",
+    "KGMMScore": "gfdt.scores.kgmm",
+    "KernelScore": "gfdt.scores.kernel",
+}

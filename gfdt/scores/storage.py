@@ -18,6 +18,7 @@ import numpy as np
 from gfdt._version import __version__
 from gfdt.errors import CheckpointError, InputError, MissingFileError
 from gfdt.output import atomic_path
+from gfdt.processes import is_first, wait_for_all
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -27,10 +28,10 @@ if TYPE_CHECKING:
 __all__ = ["KINDS", "read_score_file", "save_score", "short"]
 
 FORMAT = "gfdt-score"
-FORMAT_VERSION = "1"
+FORMAT_VERSION = "2"
 MAX_FILE_BYTES = 8 * 2**30
 MAX_STATE_SIZE = 2**26
-KINDS = ("GaussianScore", "DSMScore")
+KINDS = ("DSMScore", "GaussianScore", "KDEScore", "KGMMScore", "KernelScore")
 
 
 def save_score(score: Score, path: str | Path, *, overwrite: bool = False) -> Path:
@@ -43,7 +44,7 @@ def save_score(score: Score, path: str | Path, *, overwrite: bool = False) -> Pa
         "class": type(score).__name__,
         "state_dims": list(score.state_dims_),
         "state_shape": list(score.state_shape_),
-        "noise_level": float(score.noise_level_),
+        "noise_level": np.asarray(score.noise_level_, dtype=np.float64).tolist(),
         "fingerprint": score.fingerprint_,
         **config,
     }
@@ -57,11 +58,13 @@ def save_score(score: Score, path: str | Path, *, overwrite: bool = False) -> Pa
         "config": text,
         "digest": _digest(text, arrays),
     }
-    with atomic_path(path, overwrite=overwrite) as temporary:
-        try:
-            save_file(arrays, temporary, metadata=header)
-        except SafetensorError as error:
-            raise OSError(str(error)) from error
+    if is_first():
+        with atomic_path(path, overwrite=overwrite) as temporary:
+            try:
+                save_file(arrays, temporary, metadata=header)
+            except SafetensorError as error:
+                raise OSError(str(error)) from error
+    wait_for_all()
     return Path(path)
 
 
@@ -121,17 +124,26 @@ def _checked_config(path: Path, header: dict[str, str]) -> dict[str, Any]:
             and all(isinstance(name, str) and name for name in dims)
             and all(type(size) is int and size > 0 for size in shape)
             and math.prod(shape) <= MAX_STATE_SIZE
-            and type(noise) in (int, float)
-            and math.isfinite(noise)
-            and 0 <= noise <= 1e150
+            and _is_noise_level(noise, shape)
             and isinstance(config["fingerprint"], str | None)
         )
     except (KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
         raise CheckpointError(f"{path} has no valid description of its score: it was altered; fit it anew.") from error
     if not valid:
         raise CheckpointError(f"{path} has no valid description of its score: it was altered; fit it anew.")
-    config["noise_level"] = float(noise)
+    config["noise_level"] = np.array(noise, dtype=np.float64) if isinstance(noise, list) else float(noise)
     return config
+
+
+def _is_noise_level(noise: Any, shape: list[int]) -> bool:
+    """Whether it is one level, or nested lists that broadcast to the state's shape."""
+    levels = np.asarray(noise)
+    return (
+        levels.dtype.kind in "if"
+        and (not levels.ndim or levels.ndim == len(shape))
+        and all(have in (1, size) for have, size in zip(levels.shape, shape, strict=False))
+        and bool(np.isfinite(levels).all() and (levels >= 0).all() and (levels <= 1e150).all())
+    )
 
 
 def short(error: BaseException) -> str:

@@ -1,8 +1,8 @@
 """The networks F(x, c_noise) by name, their hyperparameters and the bounds on them.
 
-A network is any torch module with that call. ``x`` is (batch, d) for "mlp" and (batch, 1, *shape) for
-"resnet"; c_noise = ln(σ)/4 is (batch,). To add one: write its module with a ``reset(generator)`` that leaves
-F = 0, and a line in ``NETWORKS``.
+A network is any torch module with that call. ``x`` is (batch, d) for "mlp" and (batch, V, *grid) for "resnet" and
+"unet", V the number of variables at every site; c_noise = ln(σ)/4 is (batch,). To add one: write its module with a
+``reset(generator)`` that leaves F = 0, and a line in ``NETWORKS``.
 """
 
 from __future__ import annotations
@@ -16,11 +16,14 @@ from torch import nn
 
 from gfdt.diffusion.networks.mlp import MLP
 from gfdt.diffusion.networks.resnet import ResNet
+from gfdt.diffusion.networks.unet import UNet
 from gfdt.errors import InputError
 
 __all__ = ["NETWORKS", "NetworkKind", "make_network", "network_options"]
 
-_BOUNDS = {"width": (1, 1024), "depth": (1, 64)}  # far beyond use; a stranger's file cannot ask for more
+# Far beyond use; a stranger's file cannot ask for more.
+_BOUNDS = {"width": (1, 1024), "depth": (1, 64), "levels": (1, 6), "blocks": (1, 64)}
+_MOST_WEIGHTS = 10**8
 
 
 @dataclass(frozen=True)
@@ -28,7 +31,7 @@ class NetworkKind:
     """One line of the registry: how to build it, and what suits it by default."""
 
     build: Callable[..., nn.Module]
-    channel: bool  # takes fields (batch, 1, *shape) rather than vectors (batch, d)
+    channel: bool  # takes fields (batch, V, *grid) rather than vectors (batch, d)
     options: Mapping[str, int]
     max_steps: int
     batch_size: int
@@ -37,7 +40,8 @@ class NetworkKind:
 
 NETWORKS: dict[str, NetworkKind] = {
     "mlp": NetworkKind(MLP, False, {"width": 64, "depth": 2}, 1500, 4096, 5e-3),
-    "resnet": NetworkKind(ResNet, True, {"width": 32, "depth": 4}, 400, 32, 3e-3),
+    "resnet": NetworkKind(ResNet, True, {"width": 32, "depth": 4}, 2500, 8, 3e-3),
+    "unet": NetworkKind(UNet, True, {"width": 32, "levels": 3, "blocks": 8}, 2500, 32, 5e-4),
 }
 
 
@@ -65,7 +69,12 @@ def network_options(kind: str, options: Mapping[str, Any] | None) -> dict[str, i
 
 
 def make_network(
-    kind: str, state_shape: tuple[int, ...], options: Mapping[str, int], generator: torch.Generator | None = None
+    kind: str,
+    shape: tuple[int, ...],
+    options: Mapping[str, int],
+    generator: torch.Generator | None = None,
+    *,
+    channels: int = 1,
 ) -> nn.Module:
     """Build a network without touching torch's global random generator.
 
@@ -73,17 +82,33 @@ def make_network(
     ----------
     kind : str
         A name in ``NETWORKS``.
-    state_shape : tuple of int
-        The shape of one state.
+    shape : tuple of int
+        The grid's shape for networks that take fields, the state's for others.
     options : dict
         From :func:`network_options`.
     generator : Generator, optional
         Source of the initial weights. None: the module stays on the meta device, where it has names and
         shapes but neither values nor memory.
+    channels : int
+        V, the number of variables at every site of a field.
+
+    Raises
+    ------
+    InputError
+        If the options ask for more than 10⁸ weights.
     """
-    size: Any = state_shape if NETWORKS[kind].channel else int(torch.Size(state_shape).numel())
+    build = NETWORKS[kind].build
     with torch.device("meta"):
-        network = NETWORKS[kind].build(size, **options)
+        if NETWORKS[kind].channel:
+            network = build(channels, shape, **options)
+        else:
+            network = build(torch.Size(shape).numel(), **options)
+    weights = sum(parameter.numel() for parameter in network.parameters())
+    if weights > _MOST_WEIGHTS:
+        raise InputError(
+            f"a {kind} with {dict(options)} has {weights:.2g} weights, more than {_MOST_WEIGHTS:.0g}: choose smaller "
+            "network_options."
+        )
     if generator is not None:
         network.to_empty(device="cpu")
         network.reset(generator)  # type: ignore[operator]

@@ -13,7 +13,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-__all__ = ["NoiseEmbedding", "initialise"]
+__all__ = ["ConditionedBlock", "NoiseEmbedding", "initialise", "weights_of"]
 
 _FREQUENCIES = 4
 
@@ -31,6 +31,45 @@ class NoiseEmbedding(nn.Module):
         phase = math.pi * c_noise[:, None] * octaves
         features = torch.cat([c_noise[:, None], phase.sin(), phase.cos()], dim=1)
         return nn.functional.silu(self.linear(features))
+
+
+class ConditionedBlock(nn.Module):
+    """A residual block whose middle is scaled and shifted by the noise features e.
+
+        h -> h + W₂ silu((1 + a) (W₁ silu(h)) + b),      (a, b) linear in e, one pair per channel
+
+    Parameters
+    ----------
+    inner, outer : Module
+        W₁ and W₂, on (batch, width) or (batch, width, *grid).
+    features : int
+        The length of e.
+    width : int
+        Channels after W₁.
+    """
+
+    def __init__(self, inner: nn.Module, outer: nn.Module, *, features: int, width: int) -> None:
+        super().__init__()
+        self.condition = nn.Linear(features, 2 * width)
+        self.inner = inner
+        self.outer = outer
+
+    def forward(self, hidden: Tensor, features: Tensor) -> Tensor:
+        """Return the new hidden state, of the shape of the old one."""
+        condition = self.condition(features)
+        gain, shift = condition.reshape(*condition.shape, *[1] * (hidden.ndim - 2)).chunk(2, dim=1)
+        inner = self.inner(nn.functional.silu(hidden))
+        step: Tensor = self.outer(nn.functional.silu((1 + gain) * inner + shift))
+        return hidden + step
+
+    def hidden_weights(self) -> list[nn.Parameter]:
+        """Return the matrices W₁ and W₂."""
+        return weights_of(self.inner, self.outer)
+
+
+def weights_of(*layers: nn.Module) -> list[nn.Parameter]:
+    """Return the weights of some layers without their biases: what :mod:`gfdt.diffusion.optimizers` calls matrices."""
+    return [p for layer in layers for p in layer.parameters() if p.ndim >= 2]
 
 
 def initialise(module: nn.Module, generator: torch.Generator) -> None:

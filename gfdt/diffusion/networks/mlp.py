@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import silu
 
-from gfdt.diffusion.networks.conditioning import NoiseEmbedding, initialise
+from gfdt.diffusion.networks.conditioning import ConditionedBlock, NoiseEmbedding, initialise
 
 __all__ = ["MLP"]
 
@@ -34,7 +34,10 @@ class MLP(nn.Module):
         super().__init__()
         self.embedding = NoiseEmbedding(width)
         self.first = nn.Linear(size, width)
-        self.blocks = nn.ModuleList(_Block(width) for _ in range(depth))
+        self.blocks = nn.ModuleList(
+            ConditionedBlock(nn.Linear(width, width), nn.Linear(width, width), features=width, width=width)
+            for _ in range(depth)
+        )
         self.last = nn.Linear(width, size)
 
     def forward(self, x: Tensor, c_noise: Tensor) -> Tensor:
@@ -45,21 +48,12 @@ class MLP(nn.Module):
             hidden = block(hidden, features)
         return self.last(silu(hidden))
 
+    def hidden_weights(self) -> list[nn.Parameter]:
+        """Return the matrices of the residual blocks."""
+        return [weight for block in self.blocks for weight in block.hidden_weights()]
+
     def reset(self, generator: torch.Generator) -> None:
         """Draw the weights; the last layer is zero, so that F = 0."""
         initialise(self, generator)
         nn.init.zeros_(self.last.weight)
         nn.init.zeros_(self.last.bias)
-
-
-class _Block(nn.Module):
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.condition = nn.Linear(width, 2 * width)
-        self.inner = nn.Linear(width, width)
-        self.outer = nn.Linear(width, width)
-
-    def forward(self, hidden: Tensor, features: Tensor) -> Tensor:
-        gain, shift = self.condition(features).chunk(2, dim=1)
-        inner = self.inner(silu(hidden))
-        return hidden + self.outer(silu((1 + gain) * inner + shift))

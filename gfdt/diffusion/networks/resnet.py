@@ -14,7 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import silu
 
-from gfdt.diffusion.networks.conditioning import NoiseEmbedding, initialise
+from gfdt.diffusion.networks.conditioning import ConditionedBlock, NoiseEmbedding, initialise
+from gfdt.diffusion.networks.convolution import PeriodicConvolution
 
 __all__ = ["ResNet"]
 
@@ -24,62 +25,48 @@ class ResNet(nn.Module):
 
     Parameters
     ----------
+    channels : int
+        V, the number of variables at every site.
     shape : tuple of int
-        The field's shape, (n,) or (ny, nx).
+        The grid's shape, (n,) or (ny, nx).
     width : int
-        Channels. Default 32.
+        Hidden channels. Default 32.
     depth : int
         Residual blocks. Default 4: with the dilations 1, 2, 4, 8 and 3-point kernels a point sees
         21 cells to every side, all of a 32 x 32 field, with about 80,000 weights.
     """
 
-    def __init__(self, shape: tuple[int, ...], *, width: int = 32, depth: int = 4) -> None:
+    def __init__(self, channels: int, shape: tuple[int, ...], *, width: int = 32, depth: int = 4) -> None:
         super().__init__()
-        self.embedding = NoiseEmbedding(width)
-        self.first = _PeriodicConvolution(shape, 1, width)
+        n = len(shape)
         widest = max(1, min(shape) // 4)
-        self.blocks = nn.ModuleList(_Block(shape, width, min(2**i, widest)) for i in range(depth))
-        self.last = _PeriodicConvolution(shape, width, 1)
+        self.embedding = NoiseEmbedding(width)
+        self.first = PeriodicConvolution(n, channels, width)
+        self.blocks = nn.ModuleList(
+            ConditionedBlock(
+                PeriodicConvolution(n, width, width, dilation=min(2**i, widest)),
+                PeriodicConvolution(n, width, width),
+                features=width,
+                width=width,
+            )
+            for i in range(depth)
+        )
+        self.last = PeriodicConvolution(n, width, channels)
 
     def forward(self, x: Tensor, c_noise: Tensor) -> Tensor:
-        """Return F, of the shape (batch, 1, *shape) of x."""
+        """Return F, of the shape (batch, V, *shape) of x."""
         features = self.embedding(c_noise)
         hidden = self.first(x)
         for block in self.blocks:
             hidden = block(hidden, features)
         return self.last(silu(hidden))
 
+    def hidden_weights(self) -> list[nn.Parameter]:
+        """Return the matrices of the residual blocks."""
+        return [weight for block in self.blocks for weight in block.hidden_weights()]
+
     def reset(self, generator: torch.Generator) -> None:
         """Draw the weights; the last layer is zero, so that F = 0."""
         initialise(self, generator)
         for parameter in self.last.parameters():
             nn.init.zeros_(parameter)
-
-
-class _PeriodicConvolution(nn.Module):
-    """Convolution with 3 points per dimension; the rim is copied from the other side."""
-
-    convolution: nn.Conv1d | nn.Conv2d
-
-    def __init__(self, shape: tuple[int, ...], inputs: int, outputs: int, dilation: int = 1) -> None:
-        super().__init__()
-        layer = nn.Conv1d if len(shape) == 1 else nn.Conv2d
-        self.convolution = layer(inputs, outputs, 3, dilation=dilation)
-        self.padding = (dilation, dilation) * len(shape)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.convolution(nn.functional.pad(x, self.padding, mode="circular"))
-
-
-class _Block(nn.Module):
-    def __init__(self, shape: tuple[int, ...], width: int, dilation: int) -> None:
-        super().__init__()
-        self.condition = nn.Linear(width, 2 * width)
-        self.inner = _PeriodicConvolution(shape, width, width, dilation)
-        self.outer = _PeriodicConvolution(shape, width, width)
-
-    def forward(self, hidden: Tensor, features: Tensor) -> Tensor:
-        condition = self.condition(features)
-        gain, shift = condition.reshape(*condition.shape, *[1] * (hidden.ndim - 2)).chunk(2, dim=1)
-        inner = self.inner(silu(hidden))
-        return hidden + self.outer(silu((1 + gain) * inner + shift))

@@ -1,0 +1,106 @@
+r"""The derivative J = grad s of a score: is it symmetric, as that of a gradient must be?
+
+In the basis in which the record is white (:mod:`gfdt.diagnostics.sample`) J becomes W = C^(1/2) J C^(1/2), near -I for
+data near a Gaussian. Its trace enters the score-matching loss; its antisymmetric part is the curl of s, measured by
+
+    curl = (<|W - W'|^2> / (4 <|W|^2>))^(1/2),        0 for a gradient, 1 for a pure rotation,
+
+with |.| the Frobenius norm and < > the mean over states. For up to 16 components W is computed entry by entry from
+products J v. Beyond that two random vectors v, w of unit variance per direction serve every state:
+
+    <v'Wv> = tr W,      <(v'Ww)^2> = |W|^2,      <(v'Ww - w'Wv)^2> = |W - W'|^2,
+
+and the trace takes the Gaussian's, known exactly, as a control variate.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from gfdt.covariance import DenseCovariance, SpectralCovariance
+from gfdt.covariance.spectral import half_plane_weights
+from gfdt.diagnostics.sample import root
+from gfdt.scores.base import Score
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = ["Derivatives", "differentiate", "minus_inverse", "trace_of_gaussian"]
+
+_EXACT_SIZE = 16  # components up to which W is computed in full, d products J v a state
+
+Operator = DenseCovariance | SpectralCovariance
+
+
+@dataclass(frozen=True)
+class Derivatives:
+    """What is needed of W at each of n states.
+
+    Attributes
+    ----------
+    trace : (n,), tr W
+    antisymmetric : (n,), |W - W'|^2/4, or an unbiased estimate
+    norm : (n,), |W|^2, or an unbiased estimate
+    """
+
+    trace: NDArray[np.float64]
+    antisymmetric: NDArray[np.float64]
+    norm: NDArray[np.float64]
+
+    @property
+    def curl(self) -> float:
+        """Root of the mean antisymmetric part over the mean of the whole."""
+        return float(np.sqrt(self.antisymmetric.mean() / max(self.norm.mean(), 1e-300)))
+
+
+def differentiate(
+    score: Score, states: NDArray[np.float64], covariance: Operator, blurred: Operator, rng: np.random.Generator
+) -> Derivatives:
+    """Differentiate a score at states of shape (n, *state).
+
+    Parameters
+    ----------
+    covariance, blurred : covariance operators
+        C, and C + sigma^2, whose Gaussian score is the control variate.
+    """
+    n, shape = len(states), states.shape[1:]
+    size = int(np.prod(shape, dtype=np.int64))
+    if size <= _EXACT_SIZE:
+        columns = root(covariance, np.eye(size).reshape(size, *shape))
+        products = np.stack([np.asarray(score.jvp(states, column)).reshape(n, size) for column in columns], axis=-1)
+        white = np.einsum("ia,naj->nij", columns.reshape(size, size), products)
+        odd = white - np.swapaxes(white, 1, 2)
+        return Derivatives(
+            np.trace(white, axis1=1, axis2=2), (odd**2).sum(axis=(1, 2)) / 4, (white**2).sum(axis=(1, 2))
+        )
+    v, w = (root(covariance, np.sign(rng.standard_normal(states.shape))) for _ in range(2))
+    jv, jw = np.asarray(score.jvp(states, v)), np.asarray(score.jvp(states, w))
+    rest = [_dot(u, ju) - _dot(u, blurred.apply(u, minus_inverse)) for u, ju in ((v, jv), (w, jw))]
+    one, other = _dot(v, jw), _dot(w, jv)
+    return Derivatives(
+        trace=(rest[0] + rest[1]) / 2 + trace_of_gaussian(covariance, blurred),
+        antisymmetric=(one - other) ** 2 / 4,
+        norm=(one**2 + other**2) / 2,
+    )
+
+
+def trace_of_gaussian(covariance: Operator, blurred: Operator) -> float:
+    """Return tr(C J) = -tr(C B^-1) of the score -B^-1 (x - m)."""
+    if isinstance(covariance, SpectralCovariance):
+        weights = half_plane_weights(covariance.shape) * np.prod(covariance.shape)
+        return float((covariance.eigenvalues * minus_inverse(blurred.eigenvalues) * weights).sum())
+    assert isinstance(blurred, DenseCovariance)
+    overlap = blurred.eigenvectors.T @ (covariance.eigenvectors * np.sqrt(covariance.eigenvalues))
+    return float((overlap**2 * minus_inverse(blurred.eigenvalues)[:, None]).sum())
+
+
+def minus_inverse(eigenvalues: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return -1/c, and 0 where there is no variance."""
+    return np.divide(-1.0, eigenvalues, out=np.zeros_like(eigenvalues), where=eigenvalues > 0)
+
+
+def _dot(a: NDArray[Any], b: NDArray[Any]) -> NDArray[np.float64]:
+    return np.einsum("ni,ni->n", a.reshape(len(a), -1), b.reshape(len(b), -1))

@@ -1,0 +1,115 @@
+"""One training on several processes: each has a part of every batch, and all take the same step.
+
+With n_r of the n states of a batch on process r, the gradient of the mean loss is
+
+    g = sum_r (n_r/n) g_r,
+
+one sum over the processes of a flat buffer that carries the loss along. Every process starts from the same weights,
+draws the same order of states and its own noise; process 0 alone evaluates, decides and writes. On CPUs the sum goes
+through gloo, on GPUs (one per process) through NCCL. Start the same script, or the command line, with ::
+
+    torchrun --standalone --nproc-per-node=2 -m gfdt train run.nc
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Self
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from gfdt.processes import launched
+
+__all__ = ["Processes", "local_device"]
+
+
+@dataclass(frozen=True)
+class Processes:
+    """The processes that share a training; by itself, one.
+
+    Attributes
+    ----------
+    rank : number of this process
+    size : how many there are
+    device : where this process computes
+    """
+
+    rank: int = 0
+    size: int = 1
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+
+    @classmethod
+    def join(cls, device: str) -> Self:
+        """Return this process among those ``torchrun`` started, connecting to the others at the first call.
+
+        ``device`` is "cpu" or "cuda"; of several GPUs each process takes the one of its ``LOCAL_RANK``.
+        """
+        if not launched():
+            return cls(device=torch.device(device))
+        place = local_device(device)
+        if not dist.is_initialized():
+            if device == "cuda":
+                dist.init_process_group("nccl", device_id=place)
+            else:
+                dist.init_process_group("gloo")
+            atexit.register(_leave)
+        return cls(dist.get_rank(), dist.get_world_size(), place)
+
+    @property
+    def first(self) -> bool:
+        """Whether this process evaluates, decides and writes."""
+        return self.rank == 0
+
+    def part(self, batch: Tensor) -> Tensor:
+        """Return this process's share of a batch."""
+        return batch.tensor_split(self.size)[self.rank]
+
+    def sum_(self, tensors: Sequence[Tensor]) -> None:
+        """Replace every tensor by its sum over the processes, in one exchange."""
+        if self.size == 1:
+            return
+        flat = torch.cat([tensor.reshape(-1) for tensor in tensors])
+        dist.all_reduce(flat)
+        for tensor, values in zip(tensors, flat.split([tensor.numel() for tensor in tensors]), strict=True):
+            tensor.copy_(values.reshape(tensor.shape))
+
+    def agree(self, *numbers: float) -> tuple[float, ...]:
+        """Return the numbers of process 0."""
+        if self.size == 1:
+            return numbers
+        values = torch.tensor(numbers, dtype=torch.float64, device=self.device)
+        dist.broadcast(values, 0)
+        return tuple(values.tolist())
+
+    def copy_from_first_(self, tensors: Sequence[Tensor]) -> None:
+        """Replace every tensor by that of process 0."""
+        if self.size > 1:
+            for tensor in tensors:
+                values = tensor.detach().contiguous().to(self.device)
+                dist.broadcast(values, 0)
+                tensor.detach().copy_(values)
+
+    def gather(self, values: Tensor) -> Tensor:
+        """Return the tensors of all processes, stacked, on the CPU."""
+        if self.size == 1:
+            return values.cpu()[None]
+        every = [torch.empty_like(values, device=self.device) for _ in range(self.size)]
+        dist.all_gather(every, values.to(self.device))
+        return torch.stack(every).cpu()
+
+
+def local_device(device: str) -> torch.device:
+    """Return where this process computes: on "cuda" of several processes each has the GPU of its ``LOCAL_RANK``."""
+    if device == "cuda" and launched():
+        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
+    return torch.device(device)
+
+
+def _leave() -> None:
+    if dist.is_initialized():
+        dist.destroy_process_group()

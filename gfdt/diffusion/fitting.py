@@ -1,0 +1,181 @@
+"""From a record to a trained denoiser: units, covariance, noise level, training, selection.
+
+    a = (x - m)/scale        C = cov(a)        F trained on the times that are not held out, chosen on those that are
+
+Everything here runs on each of the processes that share a training; number 0 alone looks at the held-out states,
+shows, logs and writes.
+"""
+
+from __future__ import annotations
+
+import copy
+import time
+import warnings
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from gfdt.diffusion.build import make_denoiser
+from gfdt.diffusion.checkpoint import Checkpoint
+from gfdt.diffusion.distributed import Processes
+from gfdt.diffusion.execution import Execution
+from gfdt.diffusion.fitted import LEVEL_SPREAD, MEDIAN_LEVEL, Fitted
+from gfdt.diffusion.linear import Linear
+from gfdt.diffusion.log import check_log
+from gfdt.diffusion.objectives import Objective, make_objective
+from gfdt.diffusion.resume import identify, restore
+from gfdt.diffusion.running import Outputs, run
+from gfdt.diffusion.selection import STOPPED, HeldOut, Selection, Selector, hold_out
+from gfdt.diffusion.speed import choose_execution
+from gfdt.diffusion.states import States
+from gfdt.diffusion.streams import HELD_OUT, WEIGHTS, stream
+from gfdt.diffusion.training import Training
+from gfdt.errors import ReliabilityWarning
+from gfdt.trajectory import fingerprint
+
+if TYPE_CHECKING:
+    import xarray as xr
+    from numpy.typing import NDArray
+    from torch import nn
+
+    from gfdt.diffusion.preconditioning import Denoiser
+    from gfdt.diffusion.settings import Settings
+
+__all__ = ["fit"]
+
+_HELD_OUT_BATCHES = 4  # held-out states are thinned to this many batches, to keep evaluations cheap
+
+
+def fit(trajectory: xr.DataArray, settings: Settings, outputs: Outputs, *, module: nn.Module | None = None) -> Fitted:
+    """Train a denoiser on a validated trajectory (member, time, *state).
+
+    Parameters
+    ----------
+    trajectory : DataArray
+        From :func:`gfdt.load_trajectory`.
+    settings : Settings
+        From :func:`gfdt.diffusion.settings.resolve`, for its state dims.
+    outputs : Outputs
+        What to show and write.
+    module : Module, optional
+        The user's own network; it is copied.
+
+    Raises
+    ------
+    InputError, OutputError, CheckpointError
+        If the settings, the log or the checkpoint cannot be used.
+
+    Warns
+    -----
+    ReliabilityWarning
+        If training ended because of a loss that is not finite, or by Ctrl-C.
+    """
+    began = time.perf_counter()
+    if outputs.log is not None:
+        check_log(outputs.log)
+    processes = Processes.join(settings.device)
+    dims = tuple(str(dim) for dim in trajectory.dims[2:])
+    shape = trajectory.shape[2:]
+    states = trajectory.values.reshape(-1, *shape)
+    linear = Linear.estimate(states, settings, dims)
+    denoiser = make_denoiser(
+        settings.architecture,
+        linear.covariance,
+        dims,
+        shape,
+        generator=stream(settings.seed, WEIGHTS),
+        module=copy.deepcopy(module),
+        n_grid=settings.n_grid,
+    ).to(processes.device)
+    checkpoint = None
+    if outputs.checkpoint is not None:
+        identity = identify(settings, fingerprint(trajectory), denoiser, processes.size)
+        checkpoint = Checkpoint(outputs.checkpoint, outputs.checkpoint_minutes, identity)
+    stored = None if checkpoint is None else checkpoint.read()
+    training_index, held_index, pieces = _split(trajectory.shape[:2], settings.batch_size)
+    training_states = States(states, training_index, linear.units, processes.device)
+    objective = make_objective(settings.objective, MEDIAN_LEVEL * linear.level, LEVEL_SPREAD)
+    tuning = time.perf_counter()
+    if stored is None:
+        execution = choose_execution(denoiser, training_states, objective, settings, processes)
+    else:
+        execution = Execution.from_json(stored[1].get("execution"))
+    training = Training(
+        denoiser,
+        training_states,
+        objective,
+        batch_size=settings.batch_size,
+        learning_rate=settings.learning_rate,
+        max_steps=settings.max_steps,
+        max_seconds=settings.max_seconds,
+        seed=settings.seed,
+        execution=execution,
+        processes=processes,
+        seconds=time.perf_counter() - tuning,
+    )
+    held_out = _held_out(states[held_index], pieces, linear, objective, settings.seed, processes)
+    selector = Selector(denoiser, held_out, decay=settings.ema, patience=settings.patience)
+    if checkpoint is not None and stored is not None:
+        restore(checkpoint, stored, training, selector)
+        began -= training.seconds
+    selection = _shared(run(training, selector, outputs, checkpoint), denoiser, processes)
+    seconds = time.perf_counter() - began
+    if selection.weights is None:
+        if settings.architecture.precondition == "none":
+            _warn_empty()
+        return Fitted(linear, None, selection, seconds, execution, linear.level)
+    denoiser.network.load_state_dict(selection.weights)
+    return Fitted(linear, denoiser.eval().requires_grad_(False), selection, seconds, execution, linear.level)
+
+
+def _shared(selection: Selection, denoiser: Denoiser, processes: Processes) -> Selection:
+    """Give what process 0 selected to all of them."""
+    if processes.size == 1:
+        return selection
+    step, stopped = processes.agree(selection.step or 0, STOPPED.index(selection.stopped) if processes.first else 0)
+    selection.step, selection.stopped = int(step) or None, STOPPED[int(stopped)]
+    if selection.step is not None:
+        like = denoiser.network.state_dict()
+        selection.weights = selection.weights or {name: torch.empty_like(value) for name, value in like.items()}
+        processes.copy_from_first_([selection.weights[name] for name in like])
+    return selection
+
+
+def _warn_empty() -> None:
+    warnings.warn(
+        "no weights were demonstrably better than a score of zero, which is what precondition='none' starts from: "
+        "train longer, or use precondition='gaussian'.",
+        ReliabilityWarning,
+        stacklevel=5,
+    )
+
+
+def _split(sizes: tuple[int, ...], batch_size: int) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """Return which of the (member, time) states are for training, which are held out, and the latter's pieces."""
+    n_members, n_times = sizes
+    block = np.tile(hold_out(n_members, n_times), n_members)
+    held = _thin(np.flatnonzero(block >= 0), _HELD_OUT_BATCHES * batch_size)
+    pieces = held // n_times * n_times + block[held]
+    return np.flatnonzero(block < 0), held, pieces
+
+
+def _held_out(
+    states: NDArray[Any],
+    pieces: NDArray[np.int64],
+    linear: Linear,
+    objective: Objective,
+    seed: int,
+    processes: Processes,
+) -> HeldOut | None:
+    if not processes.first:
+        return None
+    anomalies = torch.from_numpy(linear.units.single(states)).to(processes.device)
+    return HeldOut(anomalies, pieces, objective, linear.level, stream(seed, HELD_OUT, device=processes.device))
+
+
+def _thin(index: NDArray[np.int64], most: int) -> NDArray[np.int64]:
+    """Return at most ``most`` entries of ``index``, evenly spaced."""
+    if index.size <= most:
+        return index
+    return index[np.linspace(0, index.size - 1, most).round().astype(np.int64)]
