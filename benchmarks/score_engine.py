@@ -60,25 +60,26 @@ def row(*cells):
 def fields(args):
     """Score error after a number of network evaluations."""
     system, record, states = allen_cahn(args.directory)
-    row("fields", "seed", "symmetries", "error", "error Richardson", "noise level", "seconds", "Gaussian")
+    row("objective", "fields", "seed", "symmetries", "error", "error Richardson", "noise level", "seconds", "Gaussian")
     gaussian = error(gfdt.GaussianScore(True).fit(record), system, states)
     for evaluations, seed in itertools.product(args.evaluations, args.seeds):
         score = make(args, evaluations, seed=seed).fit(record)
-        target = Path(args.directory) / f"score-{evaluations}-{seed}{'-sym' if args.symmetries else ''}.safetensors"
-        score.save(target, overwrite=True)
-        richardson = error(score.extrapolated(), system, states)
         names = ",".join(args.symmetries) or "none"
+        target = Path(args.directory) / f"{args.objective}-{evaluations}-{seed}-{names}.safetensors"
+        score.save(target, overwrite=True)
+        richardson = error(score.extrapolated(), system, states) if score.noise_level_ else math.nan
         cells = (error(score, system, states), richardson, score.noise_level_, score.training_seconds_)
-        row(evaluations, seed, names, *cells, gaussian)
+        row(args.objective, evaluations, seed, names, *cells, gaussian)
 
 
 def make(args, evaluations, **options):
     """Return an unfitted score with a budget of network evaluations, in the default batches."""
-    probe = gfdt.DSMScore()
-    batch = options.pop("batch_size", args.batch_size) or probe.defaults("resnet").batch_size
+    from gfdt.diffusion.networks import NETWORKS
+
+    batch = options.pop("batch_size", args.batch_size) or NETWORKS["resnet"].batch_size
     steps = math.ceil(evaluations / batch)
-    symmetries = tuple(args.symmetries)
-    return gfdt.DSMScore(max_steps=steps, batch_size=batch, symmetries=symmetries, device=args.device, **options)
+    options |= {"symmetries": tuple(args.symmetries), "objective": args.objective}
+    return gfdt.DSMScore(max_steps=steps, batch_size=batch, device=args.device, **options)
 
 
 def recipe(args):
@@ -89,7 +90,7 @@ def recipe(args):
     row("PRL's recipe", seconds, steps, before)
     for share in (40, 20, 10):
         budget = 60 * args.minutes / share
-        score = gfdt.DSMScore(max_minutes=budget / 60, device=args.device, seed=0).fit(record)
+        score = gfdt.DSMScore(max_minutes=budget / 60, objective=args.objective, device=args.device).fit(record)
         cells = (score.training_seconds_, score.selected_, error(score, system, states))
         row(f"default, 1/{share} of the time", *cells)
 
@@ -217,6 +218,7 @@ def main():
     parser.add_argument("--threads", type=int)
     parser.add_argument("--evaluations", type=int, nargs="+", default=[20_000, 200_000])
     parser.add_argument("--batch-size", type=int)
+    parser.add_argument("--objective", default="dsm")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--symmetries", nargs="*", default=[])
     parser.add_argument("--minutes", type=float, default=20.0)

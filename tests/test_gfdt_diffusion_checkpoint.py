@@ -200,7 +200,7 @@ TAMPERED = {
     "wrong type": lambda c, t: t.update({LAST: t[LAST].double()}),
     "NaN": lambda c, t: t.update({LAST: t[LAST] * np.nan}),
     "more": lambda c, t: t.update(more=torch.zeros(1)),
-    "no momentum": lambda c, t: t.pop("adam.0.exp_avg"),
+    "no momentum": lambda c, t: t.pop("optimizer.0.momentum"),
     "other pieces": lambda c, t: t.update(best=torch.zeros(3, dtype=torch.float64)),
     "random numbers cut": lambda c, t: t.update({"random.order": t["random.order"][:-8].clone()}),
     "random numbers of nobody": lambda c, t: t.update({"random.noise": torch.zeros_like(t["random.noise"])}),

@@ -5,7 +5,10 @@ from pathlib import Path
 
 import matplotlib.pyplot
 import numpy as np
+import pytest
 import xarray as xr
+
+import gfdt
 
 README = Path(__file__).parent.parent / "README.md"
 
@@ -16,8 +19,9 @@ def example(containing):
     return code
 
 
-def test_the_example_of_a_response_from_data_runs(tmp_path, monkeypatch, capsys):
-    code = example("max_minutes=1")
+@pytest.fixture
+def somewhere(tmp_path, monkeypatch):
+    """A directory with a record in it, as the current one."""
     rng = np.random.default_rng(0)
     x = np.zeros((2, 2000, 2))
     for t in range(1, 2000):
@@ -25,9 +29,20 @@ def test_the_example_of_a_response_from_data_runs(tmp_path, monkeypatch, capsys)
     file = xr.Dataset({"anything": (("member", "time", "component"), x), "time": 0.1 * np.arange(2000)})
     file.to_netcdf(tmp_path / "my_run.nc")
     monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_the_example_of_a_response_from_data_runs(somewhere, capsys):
+    code = example("max_minutes=1")
     exec(compile(code.replace("max_minutes=1", "max_steps=3"), "README", "exec"), {})
     assert "score check:" in capsys.readouterr().out
-    assert {"response.png", "my_score.safetensors"} <= {path.name for path in tmp_path.iterdir()}
+    assert {"response.png", "my_score.safetensors"} <= {path.name for path in somewhere.iterdir()}
+    matplotlib.pyplot.close("all")
+
+
+def test_the_example_of_training_runs(somewhere):
+    exec(compile(example("fd-ssm").replace("max_steps=1500", "max_steps=3"), "README", "exec"), {"gfdt": gfdt})
+    assert {"train.safetensors", "train.csv", "check.png"} <= {path.name for path in somewhere.iterdir()}
     matplotlib.pyplot.close("all")
 
 

@@ -9,8 +9,8 @@ summed over all directions):
 
 J is measured at unblurred held-out states for levels around the one that the spectrum of C suggests
 (:mod:`gfdt.diffusion.noise_level`), with the same probes v of random signs for the divergence of the network's part
-(that of the linear part is exact), and in units of κ = tr C⁻¹/d, so that a Gaussian has J = -1/2. Chosen is the
-smallest level whose J is within one standard error (of the paired difference) of the best.
+(that of the linear part is exact), and in units of κ = tr C⁻¹/d, so that a Gaussian has J = -1/2. Chosen is the level
+with the smallest J.
 """
 
 from __future__ import annotations
@@ -21,16 +21,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gfdt.diffusion.selection import ratio_mean
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
 
     from gfdt.diffusion.preconditioning import Denoiser
+    from gfdt.diffusion.selection import HeldOut
 
-__all__ = ["CANDIDATES", "LevelSweep", "choose_level", "sweep_levels"]
+__all__ = ["CANDIDATES", "LevelSweep", "choose_level", "settle_level", "sweep_levels"]
 
-CANDIDATES = tuple(2.0 ** (0.5 * power) for power in range(-4, 3))  # times the level of the spectrum: 1/4 to 2
+CANDIDATES = tuple(2.0 ** (0.5 * power) for power in range(-4, 2))  # times the level of the spectrum: 1/4 to 2^½
+_VALUES, _LEAST_STATES = 2**18, 256  # numbers in the states that decide; a level costs three evaluations of each
 _BATCH_VALUES = 2**18  # numbers in one batch: bounds memory
 
 
@@ -57,7 +61,6 @@ def sweep_levels(
     anomalies: Tensor,
     levels: Sequence[float],
     generator: torch.Generator,
-    linear_divergence: Callable[[float], float],
 ) -> NDArray[np.float64]:
     """Return J of every state at every level, (len(levels), n).
 
@@ -71,8 +74,6 @@ def sweep_levels(
         In units of ``scale``.
     generator : Generator
         Draws the probes: the same for every level.
-    linear_divergence : callable
-        Divergence of the linear score at a level.
     """
     size = max(1, _BATCH_VALUES // max(1, anomalies[0].numel()))
     columns = []
@@ -81,9 +82,43 @@ def sweep_levels(
         probe = (2 * bits - 1).to(part.dtype)
         columns.append([_terms(denoiser, part, probe, level) for level in levels])
     terms = np.concatenate([np.stack(rows) for rows in columns], axis=1)
-    divergence = np.array([linear_divergence(level) for level in levels])
-    precision = float(denoiser.mean_precision(torch.zeros(1, device=anomalies.device)))
-    return (terms + divergence[:, None]) / (precision * anomalies[0].numel())
+    at = torch.tensor([0.0, *levels], device=anomalies.device)
+    precision, *traces = denoiser.mean_precision(at).tolist()
+    divergence = np.array(traces) if denoiser.has_linear_part else np.zeros(len(levels))
+    return (terms / anomalies[0].numel() - divergence[:, None]) / precision
+
+
+def settle_level(
+    denoiser: Denoiser, held_out: HeldOut, level: float, generator: torch.Generator
+) -> tuple[float, list[dict[str, float]]]:
+    """Return the level to use, and the table that decided it.
+
+    Parameters
+    ----------
+    denoiser : Denoiser
+        Trained, in evaluation mode.
+    held_out : HeldOut
+        Its states decide.
+    level : float
+        That of the spectrum, about which the network was trained.
+    generator : Generator
+        Of the probes.
+    """
+    states = torch.cat([batch[0] for batch in held_out.batches])
+    most = max(_LEAST_STATES, _VALUES // max(1, states[0].numel()))
+    chosen = np.unique(np.linspace(0, len(states) - 1, most).round().astype(int))
+    pieces = np.unique(held_out.piece[chosen], return_inverse=True)[1]
+    levels = [factor * level for factor in CANDIDATES]
+    losses = sweep_levels(denoiser, states[torch.from_numpy(chosen)], levels, generator)
+
+    def mean_and_error(values: NDArray[np.float64]) -> tuple[float, float]:
+        return ratio_mean(np.bincount(pieces, values), np.bincount(pieces))
+
+    sweep = choose_level(levels, losses, mean_and_error)
+    rows = zip(sweep.levels, sweep.loss, sweep.difference, sweep.error, strict=True)
+    names = ("level", "loss", "difference", "error")
+    table = [{n: float(v) for n, v in zip(names, row, strict=True) if np.isfinite(v)} for row in rows]
+    return levels[sweep.chosen], table
 
 
 def choose_level(
@@ -91,7 +126,7 @@ def choose_level(
     losses: NDArray[np.float64],
     mean_and_error: Callable[[NDArray[np.float64]], tuple[float, float]],
 ) -> LevelSweep:
-    """Choose the smallest level that is as good as the best.
+    """Choose the level with the smallest loss.
 
     Parameters
     ----------
@@ -101,13 +136,7 @@ def choose_level(
     mean_and_error : callable
         Mean and standard error of a quantity given for every state, which knows how states go together.
     """
-    best = int(losses.mean(axis=1).argmin())
-    chosen = best
-    for index in range(best):
-        difference, error = mean_and_error(losses[index] - losses[best])
-        if difference <= error:
-            chosen = index
-            break
+    chosen = int(losses.mean(axis=1).argmin())
     paired = np.array([mean_and_error(row - losses[chosen]) for row in losses])
     return LevelSweep(np.asarray(levels, dtype=float), losses.mean(axis=1), paired[:, 0], paired[:, 1], chosen)
 

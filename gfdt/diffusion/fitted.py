@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 __all__ = ["LEVEL_SPREAD", "MEDIAN_LEVEL", "Fitted"]
 
-MEDIAN_LEVEL = 2.0  # median of σ in training, in units of the σ of evaluation
+MEDIAN_LEVEL = 1.0  # median of σ in training, in units of the level that is asked for
 LEVEL_SPREAD = 0.5  # standard deviation of ln σ in training
 _BEYOND = 2.0  # factor outside the trained range at which a network is still asked, with a warning
 _BATCH_VALUES = 2**18  # numbers evaluated at once

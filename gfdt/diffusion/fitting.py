@@ -19,6 +19,7 @@ import torch
 from gfdt.diffusion.build import make_denoiser
 from gfdt.diffusion.checkpoint import Checkpoint
 from gfdt.diffusion.distributed import Processes
+from gfdt.diffusion.evaluation_level import settle_level
 from gfdt.diffusion.execution import Execution
 from gfdt.diffusion.fitted import LEVEL_SPREAD, MEDIAN_LEVEL, Fitted
 from gfdt.diffusion.linear import Linear
@@ -26,10 +27,11 @@ from gfdt.diffusion.log import check_log
 from gfdt.diffusion.objectives import Objective, make_objective
 from gfdt.diffusion.resume import identify, restore
 from gfdt.diffusion.running import Outputs, run
-from gfdt.diffusion.selection import STOPPED, HeldOut, Selection, Selector, hold_out
+from gfdt.diffusion.networks import NETWORKS
+from gfdt.diffusion.selection import EVALUATIONS, STOPPED, HeldOut, Selection, Selector, hold_out
 from gfdt.diffusion.speed import choose_execution
 from gfdt.diffusion.states import States
-from gfdt.diffusion.streams import HELD_OUT, WEIGHTS, stream
+from gfdt.diffusion.streams import HELD_OUT, PROBES, WEIGHTS, stream
 from gfdt.diffusion.training import Training
 from gfdt.errors import ReliabilityWarning
 from gfdt.trajectory import fingerprint
@@ -44,7 +46,8 @@ if TYPE_CHECKING:
 
 __all__ = ["fit"]
 
-_HELD_OUT_BATCHES = 4  # held-out states are thinned to this many batches, to keep evaluations cheap
+_HELD_OUT_SHARE = 0.1  # of the network evaluations of a training may go into the held-out states
+_HELD_OUT_RANGE = (64, 2**14)  # states, at least and at most
 
 
 def fit(trajectory: xr.DataArray, settings: Settings, outputs: Outputs, *, module: nn.Module | None = None) -> Fitted:
@@ -93,7 +96,7 @@ def fit(trajectory: xr.DataArray, settings: Settings, outputs: Outputs, *, modul
         identity = identify(settings, fingerprint(trajectory), denoiser, processes.size)
         checkpoint = Checkpoint(outputs.checkpoint, outputs.checkpoint_minutes, identity)
     stored = None if checkpoint is None else checkpoint.read()
-    training_index, held_index, pieces = _split(trajectory.shape[:2], settings.batch_size)
+    training_index, held_index, pieces = _split(trajectory.shape[:2], settings)
     training_states = States(states, training_index, linear.units, processes.device)
     objective = make_objective(settings.objective, MEDIAN_LEVEL * linear.level, LEVEL_SPREAD)
     tuning = time.perf_counter()
@@ -126,7 +129,29 @@ def fit(trajectory: xr.DataArray, settings: Settings, outputs: Outputs, *, modul
             _warn_empty()
         return Fitted(linear, None, selection, seconds, execution, linear.level)
     denoiser.network.load_state_dict(selection.weights)
-    return Fitted(linear, denoiser.eval().requires_grad_(False), selection, seconds, execution, linear.level)
+    denoiser = denoiser.eval().requires_grad_(False)
+    trained = linear.level
+    if settings.sigma is None and trained > 0:
+        linear = _settled(linear, denoiser, held_out, selection, settings.seed, processes)
+    seconds = time.perf_counter() - began
+    return Fitted(linear, denoiser, selection, seconds, execution, trained)
+
+
+def _settled(
+    linear: Linear,
+    denoiser: Denoiser,
+    held_out: HeldOut | None,
+    selection: Selection,
+    seed: int,
+    processes: Processes,
+) -> Linear:
+    """Choose the noise level of evaluation on the held-out states, for all processes."""
+    level = linear.level
+    if held_out is not None:
+        generator = stream(seed, PROBES, device=processes.device)
+        level, selection.sweep = settle_level(denoiser, held_out, level, generator)
+    level = processes.agree(level)[0]
+    return linear.at(level, linear.units.in_data_units(level))
 
 
 def _shared(selection: Selection, denoiser: Denoiser, processes: Processes) -> Selection:
@@ -151,11 +176,18 @@ def _warn_empty() -> None:
     )
 
 
-def _split(sizes: tuple[int, ...], batch_size: int) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-    """Return which of the (member, time) states are for training, which are held out, and the latter's pieces."""
+def _split(
+    sizes: tuple[int, ...], settings: Settings
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """Return which of the (member, time) states are for training, which are held out, and the latter's pieces.
+
+    The held-out states are thinned to what a tenth of the training's evaluations pays for.
+    """
     n_members, n_times = sizes
     block = np.tile(hold_out(n_members, n_times), n_members)
-    held = _thin(np.flatnonzero(block >= 0), _HELD_OUT_BATCHES * batch_size)
+    steps = settings.max_steps or NETWORKS[settings.architecture.network].max_steps
+    affordable = int(_HELD_OUT_SHARE * steps * settings.batch_size / (2 * EVALUATIONS))
+    held = _thin(np.flatnonzero(block >= 0), int(np.clip(affordable, *_HELD_OUT_RANGE)))
     pieces = held // n_times * n_times + block[held]
     return np.flatnonzero(block < 0), held, pieces
 

@@ -3,7 +3,7 @@
 In the notation of :mod:`gfdt.diffusion.preconditioning`, with f = q F, g the linear score and ln σ ~ N(ln level,
 spread²), each objective is an average over states of
 
-    dsm      |D(y) - a|²/(d c_out²),   y = a ± σ z           denoising (Vincent 2011), weights of Karras et al. 2022
+    dsm      λ |F(y) - F_target|²/d,  y = a ± σ z             denoising (Vincent 2011)
     ssm      [|s|²/2 + v·∇s v](y)/(d κ),   y = a + σ z       sliced (Song et al. 2019, arXiv:1905.07088)
     fd-ssm   the same with v·[s(y + εv) - s(y - εv)]/2ε      finite differences (Pang et al. 2020,
              and [s(y + εv) + s(y - εv)]/2 for s             arXiv:2007.03317): forward passes only
@@ -11,10 +11,14 @@ spread²), each objective is an average over states of
 with v of random signs and κ = tr[(C + σ²)⁻¹]/d. All three are minimal at the score of the blurred density; ssm and
 fd-ssm with ``level`` 0 use the states as they are (y = a), and learn the score of the density itself.
 
+λ = σ⁴q²/c_out² at the median level: the loss there is |D(y) - a|²/(d c_out²), and every level counts alike in F, so in
+the score. (With the weight of Karras et al. 2022, σ⁴q²/c_out² at each level, the highest levels would count most; for a
+bimodal density in one dimension the error of the score was 0.15 with it against 0.09.)
+
 Selection and training only need what F adds, and that is small beside the loss itself. ``excess`` is the loss less
 that of F = 0, in closed form: the linear part cancels exactly,
 
-    dsm      σ⁴q²/(d c_out²) F·(F - 2 F_target)        ssm      [g·f + |f|²/2 + v·∇f v]/(d κ),
+    dsm      λ/d F·(F - 2 F_target)                    ssm      [g·f + |f|²/2 + v·∇f v]/(d κ),
 
 so that F = 0 gives exactly 0 and its gradient has no noise from the Gaussian part. ``baseline`` is the loss of F = 0
 itself: on Gaussian data 1 on average for dsm, -1/2 for ssm and fd-ssm.
@@ -96,17 +100,22 @@ class DenoisingObjective(Objective):
     """Denoising score matching with antithetic noise; z is (n, *state)."""
 
     def excess(self, denoiser: Denoiser, anomalies: Tensor, z: Tensor, level: Tensor) -> Tensor:
-        """Return σ⁴q²/(d c_out²) F·(F - 2 F_target), averaged over +z and -z."""
+        """Return λ/d F·(F - 2 F_target), averaged over +z and -z."""
         states, noise, levels = _antithetic(anomalies, z, level)
         target = denoiser.target(states, noise, levels)
         learned = denoiser.residual(states + _beside(levels, states) * noise, levels, copies=2)
         product = _mean(learned * (learned - 2 * target)).reshape(2, -1).mean(dim=0)
-        return _weight(denoiser, level) * product
+        return self._weight(denoiser, level) * product
 
     def baseline(self, denoiser: Denoiser, anomalies: Tensor, z: Tensor, level: Tensor) -> Tensor:
-        """Return σ⁴q²/(d c_out²) |F_target|², averaged over +z and -z."""
+        """Return λ/d |F_target|², averaged over +z and -z."""
         target = denoiser.target(*_antithetic(anomalies, z, level))
-        return _weight(denoiser, level) * _mean(target.square()).reshape(2, -1).mean(dim=0)
+        return self._weight(denoiser, level) * _mean(target.square()).reshape(2, -1).mean(dim=0)
+
+    def _weight(self, denoiser: Denoiser, level: Tensor) -> Tensor:
+        """Return λ, which is the same for all levels."""
+        median = torch.full_like(level[:1], self.level)
+        return (median**2 * denoiser.output_scale(median) / denoiser.posterior_scale(median)) ** 2
 
 
 class SlicedObjective(Objective):
@@ -183,11 +192,6 @@ def _antithetic(anomalies: Tensor, z: Tensor, level: Tensor) -> tuple[Tensor, Te
 def _blurred(anomalies: Tensor, z: Tensor, level: Tensor) -> tuple[Tensor, Tensor]:
     """Return y and the probe."""
     return anomalies + _beside(level, anomalies) * z[:, 0], z[:, 1]
-
-
-def _weight(denoiser: Denoiser, level: Tensor) -> Tensor:
-    """Return σ⁴q²/c_out², which turns |F|² into |D|²/c_out²."""
-    return (level**2 * denoiser.output_scale(level) / denoiser.posterior_scale(level)) ** 2
 
 
 def _mean(values: Tensor) -> Tensor:

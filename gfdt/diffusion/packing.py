@@ -61,6 +61,7 @@ def pack(score: DSMScore) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
         "stopped": selection.stopped,
         "execution": dataclasses.asdict(fitted.execution),
         "history": selection.history,
+        "noise_sweep": selection.sweep,
         "training_seconds": fitted.seconds,
     }
     return config, arrays
@@ -87,7 +88,8 @@ def unpack(cls: type[DSMScore], config: dict[str, Any], arrays: dict[str, NDArra
     one_of("stopped", config["stopped"], STOPPED)
     check_history(config["history"])
     execution = Execution.from_json(config["execution"])
-    selection = Selection(config["selected"], None, config["history"], config["stopped"])
+    check_history(config["noise_sweep"])
+    selection = Selection(config["selected"], None, config["history"], config["noise_sweep"], config["stopped"])
     number("training_seconds", config["training_seconds"], low=0.0)
     weights = {name.removeprefix("network."): a for name, a in arrays.items() if name.startswith("network.")}
     known = COVARIANCE_ARRAYS | {"scale"} | {f"network.{name}" for name in weights}

@@ -1,4 +1,4 @@
-"""What of a run goes into its checkpoint, and back: weights, Adam, averages, the best so far, random numbers, clocks.
+"""What of a run goes into its checkpoint, and back: weights, optimizer, averages, the best so far, random numbers, clocks.
 
 Called by all processes of a training together; process 0 writes, and all read the same file.
 """
@@ -52,7 +52,7 @@ def restore(checkpoint: Checkpoint, stored: Stored, training: Training, selector
         If what it holds cannot be theirs.
     """
     tensors, numbers = stored
-    expected, optional = _expected(training, selector, started=any(name.startswith("adam.") for name in tensors))
+    expected, optional = _expected(training, selector)
     if "best" in tensors:
         pieces = torch.zeros(selector.n_pieces, dtype=torch.float64)
         expected["best"] = pieces if selector.n_pieces else tensors["best"]  # another process looks at it
@@ -70,14 +70,10 @@ def restore(checkpoint: Checkpoint, stored: Stored, training: Training, selector
         ) from error
 
 
-def _expected(training: Training, selector: Selector, *, started: bool) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+def _expected(training: Training, selector: Selector) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Return tensors of the names, types and shapes that must be there, and those that may be."""
     tensors, _ = training.state()
     tensors |= selector.state()[0]
-    if started:
-        for index, weight in enumerate(training.parameters):
-            tensors |= {f"adam.{index}.step": torch.zeros(()), f"adam.{index}.exp_avg": weight.detach()}
-            tensors[f"adam.{index}.exp_avg_sq"] = weight.detach()
     optional = {f"selected.{name}": value for name, value in selector.average.module.state_dict().items()}
     return tensors, optional
 

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from gfdt.diffusion.objectives import Objective
     from gfdt.diffusion.preconditioning import Denoiser
 
-__all__ = ["EVALUATIONS", "STOPPED", "HeldOut", "Selection", "Selector", "check_history", "hold_out"]
+__all__ = ["EVALUATIONS", "STOPPED", "HeldOut", "Selection", "Selector", "check_history", "hold_out", "ratio_mean"]
 
 EVALUATIONS = 20  # of the held-out states, spread evenly over the budget
 STOPPED = ("budget", "patience", "interrupted", "not finite")
@@ -104,13 +104,19 @@ class HeldOut:
 
     def mean_and_error(self, sums: NDArray[np.float64]) -> tuple[float, float]:
         """Return the mean over states of a quantity summed over each piece, and its standard error."""
-        count = np.bincount(self.piece)
-        n, mean = count.size, sums.sum() / count.sum()
-        if n < 2:
-            return float(mean), math.inf
-        # Pieces differ in size: the variance of a ratio estimator, sum_b n_b² (gain_b - mean)²/n².
-        variance = np.square(sums - count * mean).sum() * n / (n - 1) / count.sum() ** 2
-        return float(mean), float(math.sqrt(variance))
+        return ratio_mean(sums, np.bincount(self.piece))
+
+
+def ratio_mean(sums: NDArray[np.float64], count: NDArray[np.int64]) -> tuple[float, float]:
+    """Return the mean of a quantity given as sums over pieces of ``count`` states, and its standard error.
+
+    Pieces differ in size: the variance is that of a ratio estimator, sum_b n_b² (mean_b - mean)²/n².
+    """
+    n, mean = count.size, sums.sum() / count.sum()
+    if n < 2:
+        return float(mean), math.inf
+    variance = np.square(sums - count * mean).sum() * n / (n - 1) / count.sum() ** 2
+    return float(mean), float(math.sqrt(variance))
 
 
 @dataclass
@@ -129,11 +135,14 @@ class Selection:
         rate.
     stopped : str
         Why training ended: "budget", "patience", "interrupted", "not finite"; "" while it goes on.
+    sweep : list of dict
+        The noise levels of evaluation that were compared (:mod:`gfdt.diffusion.evaluation_level`).
     """
 
     step: int | None = None
     weights: dict[str, Tensor] | None = None
     history: list[dict[str, float]] = field(default_factory=list)
+    sweep: list[dict[str, float]] = field(default_factory=list)
     stopped: str = ""
 
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-__all__ = ["HELD_OUT", "NOISE", "ORDER", "TUNING", "WEIGHTS", "stream"]
+__all__ = ["HELD_OUT", "NOISE", "ORDER", "PROBES", "TUNING", "WEIGHTS", "stream"]
 
-WEIGHTS, ORDER, NOISE, HELD_OUT, TUNING = range(5)
+WEIGHTS, ORDER, NOISE, HELD_OUT, TUNING, PROBES = range(6)
 
 
 def stream(seed: int, purpose: int, rank: int = 0, *, device: torch.device | str = "cpu") -> torch.Generator:

@@ -1,6 +1,6 @@
 """The training loop, as an iterator over one small record per step.
 
-Adam, with gradient clipping; the learning rate warms up over the first 5 % of the budget and falls to zero along
+With gradient clipping; the learning rate warms up over the first 5 % of the budget and falls to zero along
 half a cosine, the budget being steps, wall-clock time or both (the nearer end counts). What to do
 between steps (averaging, evaluation, progress, stopping) is up to the caller's ``for``::
 
@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from gfdt.diffusion.distributed import Processes
 from gfdt.diffusion.execution import PLAIN, Execution, accelerated
+from gfdt.diffusion.optimizers import make_optimizer
 from gfdt.diffusion.streams import NOISE, ORDER, stream
 from gfdt.errors import InputError
 
@@ -142,7 +143,7 @@ class Training:
             raise InputError("the network has no weights to train: give it parameters that require gradients.")
         self.execution = execution
         self._run = accelerated(denoiser, execution)
-        self.optimizer = torch.optim.Adam(self.parameters, lr=learning_rate, betas=(0.9, 0.99), fused=True)
+        self.optimizer = make_optimizer(denoiser.network, learning_rate)
         self.states_per_step = min(len(states), max(1, batch_size // objective.evaluations_per_state))
         if self.states_per_step < processes.size:
             raise InputError(
@@ -181,7 +182,7 @@ class Training:
         """
         tensors = {f"network.{name}": value for name, value in self.denoiser.network.state_dict().items()}
         for number, values in self.optimizer.state_dict()["state"].items():
-            tensors |= {f"adam.{number}.{name}": value for name, value in values.items()}
+            tensors |= {f"optimizer.{number}.{name}": value for name, value in values.items()}
         tensors["random.noise"] = self.processes.gather(self.noise.get_state())
         tensors["random.order"] = self._order.state
         return tensors, {"step": self.step, "seconds": self.seconds, "position": self._order.position}
@@ -190,21 +191,16 @@ class Training:
         """Go on from a ``state()`` of the same training."""
         take = {name.removeprefix("network."): value for name, value in tensors.items() if name.startswith("network.")}
         self.denoiser.network.load_state_dict(take)
-        adam: dict[int, dict[str, Tensor]] = {}
-        for name, value in tensors.items():
-            if name.startswith("adam."):
-                _, number, key = name.split(".")
-                # In the memory layout of the weights, as the optimizer itself would make it.
-                like = self.parameters[int(number)] if key != "step" else torch.empty(value.shape)
-                adam.setdefault(int(number), {})[key] = torch.empty_like(like).copy_(value).detach()
-        groups = self.optimizer.state_dict()["param_groups"]
-        self.optimizer.load_state_dict({"state": adam, "param_groups": groups})
+        own = self.optimizer.state_dict()
+        for number, values in own["state"].items():
+            for name, value in values.items():
+                value.copy_(tensors[f"optimizer.{number}.{name}"])
         self.noise.set_state(tensors["random.noise"][self.processes.rank].clone())
         self._order.restore(tensors["random.order"], numbers["position"])
         self.step, self.seconds = numbers["step"], numbers["seconds"]
         # The elements of a symmetry group are taken in turn, one for each state of this process.
         mine = len(self.processes.part(torch.empty(self.states_per_step)))
-        object.__setattr__(self._run, "_next_element", self.step * mine % len(self._run.group))
+        self._run.next_element = self.step * mine % len(self._run.group)
 
     def _step(self) -> tuple[float, tuple[float, ...], float]:
         """Draw a batch and take one step; return its loss, that of the quarters by level, and the gradient norm."""

@@ -46,7 +46,7 @@ def demo_cases() -> tuple[Case, ...]:
         max_lag=100.0,
         homogeneous=("y", "x"),
         # There is nothing to learn beyond the Gaussian start: a hundred steps are enough to see that.
-        dsm={"max_steps": 100, "max_minutes": 1.0},
+        dsm={"max_steps": 400, "max_minutes": 1.0},
     )
     well = Case(
         name="double-well",

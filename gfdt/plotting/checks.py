@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,6 +22,7 @@ _INK = {"green": "#009E73", "amber": "#E69F00", "red": "#D55E00"}
 _SCORE, _GAUSSIAN, _STEIN = "#0072B2", "#D55E00", "#009E73"
 _MOST_LABELS = 12
 _ROUNDING = 1e-9
+_TEXT_WIDTH = 68  # letters that fit beside the verdict; the printed report has all of them
 
 
 def plot_check(report: ScoreReport, *, figure: Figure | None = None) -> Figure:
@@ -180,4 +182,5 @@ def _verdicts(report: ScoreReport, ax: Axes) -> None:
         height = 1 - (row + 0.5) * step
         ax.plot([0.02], [height], "o", color=_INK[item.verdict], markersize=9, transform=ax.transAxes, clip_on=False)
         ax.text(0.07, height + 0.02, f"{item.check}: {item.verdict}", transform=ax.transAxes, fontsize="medium")
-        ax.text(0.07, height - 0.04, item.text, transform=ax.transAxes, fontsize="x-small", color="0.3")
+        text = textwrap.shorten(item.text, _TEXT_WIDTH, placeholder=" ...")
+        ax.text(0.07, height - 0.04, text, transform=ax.transAxes, fontsize="x-small", color="0.3")

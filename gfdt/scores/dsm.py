@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from gfdt.covariance import Covariance
     from gfdt.diffusion.fitted import Fitted
     from gfdt.diffusion.settings import Settings
+    from gfdt.scores.extrapolated import ExtrapolatedScore
 
 __all__ = ["DSMScore"]
 
@@ -60,10 +61,11 @@ class DSMScore(Score):
         Symmetries of the density that the score is to have exactly, e.g. ``("sign", "reflect_x")``
         (:mod:`gfdt.diffusion.symmetries`).
     sigma : float, optional
-        Noise level of the score, in the units of the data, the same for all components. Default: 0.05 of the
-        standard deviation of *each* component of a vector (of each variable of a field), or less if that would cost
-        more than 5 % of the score, <σ²/(C_k + σ²)>_k > 0.05 (steep spectra), but never less than 0.02, where the noise
-        of learning, of order 1/σ, takes over. The sliced objectives have 0: the score of the density itself.
+        Noise level of the score, in the units of the data, the same for all components. Default: trained about 0.05
+        of the standard deviation of *each* component of a vector (of each variable of a field), or less if that would
+        cost more than 5 % of the score, <σ²/(C_k + σ²)>_k > 0.05 (steep spectra), but never less than 0.02; used at
+        the level, between a quarter and 1.4 of that, whose score is nearest to that of the data on held-out states
+        (:mod:`gfdt.diffusion.evaluation_level`). The sliced objectives have 0: the score of the density itself.
     homogeneous : None, bool or sequence of str
         As in :class:`gfdt.GaussianScore`: C diagonal in Fourier space. Default None: yes for resnet and unet, no for
         mlp.
@@ -79,7 +81,8 @@ class DSMScore(Score):
     shrinkage : float in [0, 1) or "ledoit-wolf"
         As in :class:`gfdt.GaussianScore`.
     ema : float in [0, 1)
-        Decay of the moving average of the weights. Default 0.999: about the last 1000 steps.
+        Decay of the moving average of the weights. Default 0.99: about the last 100 steps, at the end of which the
+        learning rate is zero anyway.
     patience : int
         Training ends early after so many evaluations in a row (of 20 in the budget) that are significantly worse on the
         held-out blocks than the best. Default 5.
@@ -111,6 +114,9 @@ class DSMScore(Score):
         σ in the units of the data; a float where it is the same for all components.
     covariance_ : DenseCovariance, SpectralCovariance or CrossSpectralCovariance
         m and C in the units of the data.
+    noise_sweep_ : list of dict
+        What decided the noise level: for each candidate ``level`` (in standard deviations) the held-out loss J, its
+        ``difference`` from the chosen one and the ``error`` of that. Empty where there was nothing to decide.
     selected_ : "gaussian start" or int
         The step whose (averaged) weights were kept; "gaussian start" if none beat it by two standard errors.
     history_ : list of dict
@@ -156,7 +162,7 @@ class DSMScore(Score):
         learning_rate: float | None = None,
         network_options: Mapping[str, Any] | None = None,
         shrinkage: float | str = 0.0,
-        ema: float = 0.999,
+        ema: float = 0.99,
         patience: int = 5,
         precision: str = "auto",
         channels_last: bool | None = None,
@@ -224,6 +230,7 @@ class DSMScore(Score):
         self._fitted = fitted
         selection = fitted.selection
         self.noise_level_ = fitted.linear.noise_level
+        self.noise_sweep_ = selection.sweep
         self.selected_ = GAUSSIAN_START if selection.step is None else selection.step
         self.history_ = selection.history
         self.stopped_ = selection.stopped
@@ -246,7 +253,7 @@ class DSMScore(Score):
         ----------
         sigma : float or ndarray
             In the units of the data, a multiple of ``noise_level_``, e.g. ``2 * score.noise_level_``. The network was
-            trained between 0.74 and 5.4 times ``noise_level_`` (95 % of its examples).
+            trained between 0.37 and 2.7 times the level ``sigma`` asks for or stands for (95 % of its examples).
 
         Raises
         ------
@@ -263,6 +270,20 @@ class DSMScore(Score):
         twin = copy.copy(self)
         twin._take(self._fitted.at(sigma))
         return twin
+
+    def extrapolated(self, ratio: float = 2**0.5) -> ExtrapolatedScore:
+        """Return the score extrapolated to noise level 0 (:mod:`gfdt.scores.extrapolated`).
+
+        Parameters
+        ----------
+        ratio : float
+            Of the two noise levels that are used, ``noise_level_`` and this times it. Default 2^½, which keeps both
+            well inside the range of training.
+        """
+        from gfdt.scores.extrapolated import ExtrapolatedScore
+
+        self._require_fit()
+        return ExtrapolatedScore(self, ratio)
 
     def log_density(self, x: NDArray[Any] | xr.DataArray) -> NDArray[np.float64]:
         """Return ln rho(x) of the blurred density up to a constant, of a score with ``energy=True``.

@@ -40,7 +40,7 @@ class NetworkKind:
 
 NETWORKS: dict[str, NetworkKind] = {
     "mlp": NetworkKind(MLP, False, {"width": 64, "depth": 2}, 1500, 4096, 5e-3),
-    "resnet": NetworkKind(ResNet, True, {"width": 32, "depth": 4}, 2500, 8, 3e-3),
+    "resnet": NetworkKind(ResNet, True, {"width": 32, "depth": 4}, 2500, 8, 5e-3),
     "unet": NetworkKind(UNet, True, {"width": 32, "levels": 3, "blocks": 8}, 2500, 32, 5e-4),
 }
 
