@@ -36,12 +36,13 @@ def test_ou_field_gaussian_bands_hold_and_training_does_not_lose_the_gaussian():
 def test_double_well_needs_the_learned_score():
     system = simulators.DoubleWell()
     run = system.simulate(n_members=64, duration=1000.0, save_every=0.1, seed=0)
-    score = gfdt.DSMScore(max_steps=400).fit(run)
+    # Without noise: half the error of denoising at the same budget, whose check may be amber (Stein identity to 10 %).
+    score = gfdt.DSMScore(objective="fd-ssm", max_steps=400).fit(run)
     assert score.selected_ != "gaussian start"
     learned = gfdt.response(run, score, max_lag=6.0)
     gaussian = gfdt.response(run, gfdt.GaussianScore().fit(run), max_lag=6.0)
     got = gfdt.compare(system.exact_response(learned["lag"].values), {"gaussian": gaussian, "generative": learned})
-    assert relative(got, "generative") < 0.05
+    assert relative(got, "generative") < 0.03  # measured: 0.01
     assert relative(got, "gaussian") > 0.2
     assert gfdt.check_score(run, score).verdict == "green"
 

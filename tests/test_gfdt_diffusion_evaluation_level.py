@@ -35,7 +35,7 @@ class Wave(torch.nn.Module):
 
 
 class ErrorOfLearning(torch.nn.Module):
-    """For data N(0, 1) it makes the score of the blurred density wrong by size/σ sin(3 y): blur is not all the error."""
+    """For data N(0, 1): makes the score of the blurred density wrong by size/σ sin(3 y)."""
 
     size = 0.02
 
@@ -68,10 +68,10 @@ def denoiser_for(kind, network, precondition="gaussian"):
     return Denoiser(network, covariance, x.shape[1:], channel=False, precondition=precondition).double().eval(), x
 
 
-def gaussian_loss(covariance, level, size):
+def gaussian_loss(covariance, level):
     """J of the score -(C + σ²)⁻¹ x at states with covariance C."""
     half = covariance.trace(lambda c: c / (c + level**2) ** 2) / 2
-    return (half - covariance.trace(lambda c: 1 / (c + level**2))) / covariance.trace(lambda c: 1 / c) * size / size
+    return (half - covariance.trace(lambda c: 1 / (c + level**2))) / covariance.trace(lambda c: 1 / c)
 
 
 # ---- J ------------------------------------------------------------------------------------------------
@@ -82,7 +82,7 @@ def test_loss_of_the_gaussian_start_is_exact_on_states_with_just_its_covariance(
     denoiser, x = denoiser_for(kind, Zero())
     _, covariance = case(kind)
     found = sweep_levels(denoiser, x, LEVELS, generator()).mean(axis=1)
-    expected = [gaussian_loss(covariance, level, x[0].numel()) for level in LEVELS]
+    expected = [gaussian_loss(covariance, level) for level in LEVELS]
     assert expected[0] == pytest.approx(-0.5)
     # float32 in the precision 1/C
     np.testing.assert_allclose(found, expected, rtol=1e-5)
@@ -95,7 +95,7 @@ def test_loss_of_the_exact_gaussian_score_is_minus_one_half_and_that_of_every_bl
     x = torch.randn(4000, 3, generator=generator(2)) * torch.from_numpy(eigenvalues).sqrt().float()
     losses = sweep_levels(denoiser, x, LEVELS, generator())
     errors = losses.std(axis=1) / math.sqrt(4000)
-    expected = [gaussian_loss(covariance, level, 3) for level in LEVELS]
+    expected = [gaussian_loss(covariance, level) for level in LEVELS]
     assert np.all(np.abs(losses.mean(axis=1) - expected) < 4 * errors)
     assert abs(losses[0].mean() + 0.5) < 4 * errors[0]
     assert np.all(np.diff(losses.mean(axis=1)) > 0)
@@ -166,9 +166,8 @@ def test_settled_level_and_its_table_are_the_same_every_time():
     held_out = HeldOut(x, np.arange(4000) // 250, make_objective("dsm", 0.3, 0.5), 0.3, generator(4))
     level, table = settle_level(denoiser, held_out, 0.3, generator(5))
     assert settle_level(denoiser, held_out, 0.3, generator(5)) == (level, table)
-    assert [row["level"] for row in table] == [0.3 * factor for factor in CANDIDATES]
+    assert [row["level"] for row in table] == [0.0] + [0.3 * factor for factor in CANDIDATES]
     assert [row["level"] for row in table if row["difference"] == 0] == [level]
-    assert settle_level(denoiser, held_out, 0.3, generator(6))[1] != table  # other probes
 
 
 def test_a_single_piece_decides_but_has_no_error_to_show():
@@ -194,13 +193,15 @@ def peaks():
 
 @pytest.fixture(scope="module")
 def settled(peaks):
-    score = gfdt.DSMScore(max_steps=100, **SMALL).fit(peaks, dims=VECTOR)
+    score = gfdt.DSMScore(max_steps=300, **SMALL).fit(peaks, dims=VECTOR)
     assert score.selected_ != "gaussian start"
     return score
 
 
 def test_fit_uses_the_level_that_its_table_names(settled, peaks):
-    table = settled.noise_sweep_
+    gaussian, *table = settled.noise_sweep_
+    assert gaussian["level"] == 0.0
+    assert gaussian["difference"] > 2 * gaussian["error"]
     np.testing.assert_allclose([row["level"] for row in table], 0.05 * np.array(CANDIDATES))
     chosen = min(table, key=lambda row: row["loss"])
     assert (chosen["difference"], chosen["error"]) == (0.0, 0.0)
@@ -211,7 +212,7 @@ def test_fit_uses_the_level_that_its_table_names(settled, peaks):
 def test_the_level_in_use_and_those_from_it_up_to_the_trained_ones_raise_no_warning(settled, peaks):
     """Whatever level was chosen: it was measured on held-out states, though it may lie below the trained range."""
     lowest = min(CANDIDATES) * 0.05 * peaks.reshape(-1, 2).std(axis=0)
-    with pytest.warns(gfdt.ReliabilityWarning, match="1.47 times the lowest"):
+    with pytest.warns(gfdt.ReliabilityWarning, match=r"0\.68 times the lowest"):
         low = settled.at_noise_level(lowest)
     np.testing.assert_array_equal(low.at_noise_level(low.noise_level_)(peaks), low(peaks))
     assert np.isfinite(low.extrapolated()(peaks)).all()
@@ -229,8 +230,8 @@ def test_table_and_level_survive_a_file(settled, peaks, tmp_path):
 
 @pytest.mark.parametrize("settings", [{"sigma": 0.3}, {"objective": "ssm"}, {"max_steps": 1}])
 def test_there_is_nothing_to_decide_for_a_given_level_none_at_all_or_a_gaussian(settings, peaks):
-    score = gfdt.DSMScore(**({"max_steps": 100} | SMALL | settings)).fit(peaks, dims=VECTOR)
+    score = gfdt.DSMScore(**({"max_steps": 150} | SMALL | settings)).fit(peaks, dims=VECTOR)
     assert (score.selected_ == "gaussian start") == ("max_steps" in settings)
     assert score.noise_sweep_ == []
-    trained = {"sigma": 0.3, "objective": 0.0, "max_steps": 0.05 * peaks.reshape(-1, 2).std(axis=0)}
+    trained = {"sigma": 0.3, "objective": 0.0, "max_steps": 0.0}
     np.testing.assert_allclose(score.noise_level_, trained[next(iter(settings))])

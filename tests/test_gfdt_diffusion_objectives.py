@@ -59,13 +59,19 @@ def test_denoising_excess_is_the_loss_less_that_of_the_linear_part(kind, precond
     objective = make_objective("dsm", 0.3, 0.5)
     z, level = objective.draw(x, generator())
     sigma = level.reshape(-1, *[1] * (x.ndim - 1))
+    median = torch.full_like(level, 0.3)
+
+    def gain(at):
+        """σ² q: how an error of F turns into one of the denoiser."""
+        return at**2 * denoiser.output_scale(at)
 
     def loss(model):
+        """Of the denoiser, in units of c_out at the median level; at others as if F had the same error there."""
         total = 0.0
         for sign in (1, -1):
             error = model.project(model.denoise(x + sign * sigma * z, level) - x)
             total = total + error.square().flatten(1).mean(dim=1) / 2
-        return total / model.posterior_scale(level) ** 2
+        return total / denoiser.posterior_scale(median) ** 2 * (gain(median) / gain(level)) ** 2
 
     baseline = objective.baseline(denoiser, x, z, level)
     torch.testing.assert_close(baseline, loss(plain), rtol=1e-5, atol=1e-6)
@@ -112,7 +118,7 @@ def test_sliced_baseline_has_the_exact_divergence(kind):
 def test_losses_of_the_gaussian_start_are_comparable_numbers(name):
     denoiser, x = denoiser_for("spectral", Zero())
     objective = make_objective(name, 0.3, 0.5)
-    z, level = objective.draw(x, generator(2))
+    z, level = objective.draw_at(x, 0.3, generator(2))
     assert torch.equal(objective.excess(denoiser, x, z, level), torch.zeros(64).double())
     # the states' own share is exact for its covariance; what is left is 64 x 6 squared normals of the noise
     expected = {"dsm": 1.0, "ssm": -0.5, "fd-ssm": -0.5}[name]

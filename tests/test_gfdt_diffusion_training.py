@@ -96,8 +96,9 @@ def test_loss_is_the_weighted_mean_of_its_quarters(bimodal):
 
 
 def test_training_lowers_the_loss_of_bimodal_data(bimodal):
-    losses = [r.loss for r in training(*bimodal, max_steps=200)]
-    assert np.mean(losses[-50:]) < 0.9
+    losses = [r.loss for r in training(*bimodal, max_steps=200, learning_rate=0.02)]
+    # the exact score of the two peaks has 0.58; measured: 0.61
+    assert np.mean(losses[-50:]) < 0.65
 
 
 def test_training_stops_at_the_wall_clock_budget(bimodal):
@@ -193,11 +194,13 @@ def selected(denoiser, steps, holdout, progress=None, **options):
 
 def test_useful_weights_are_kept_and_useless_ones_are_not(bimodal):
     denoiser, anomalies = bimodal
-    kept = selected(denoiser, training(denoiser, anomalies[:256], max_steps=150), held_out(anomalies[256:]))
+    steps = training(denoiser, anomalies[:256], max_steps=150, learning_rate=0.02)
+    kept = selected(denoiser, steps, held_out(anomalies[256:]))
     assert kept.step is not None
     assert kept.weights is not None
     assert len(kept.history) == 20
-    assert kept.history[-1]["held_out"] < 0.95
+    # the exact score of the two peaks has 0.54 on these states; measured: 0.57
+    assert kept.history[-1]["held_out"] < 0.6
     assert kept.stopped == "budget"
 
     noise = torch.randn(anomalies.shape, generator=generator(9))

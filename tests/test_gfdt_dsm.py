@@ -150,7 +150,9 @@ def test_training_does_not_lose_the_gaussian():
     x = rng.normal(size=(16, 100, 3)) @ np.array([[1.0, 0.0, 0.0], [1.5, 1.0, 0.0], [0.0, 1.0, 0.7]])
     score = gfdt.DSMScore(**(QUICK | {"max_steps": 150, "batch_size": 512})).fit(x, dims=VECTOR)
     flat = x.reshape(-1, 3) - x.reshape(-1, 3).mean(0)
-    gaussian = -np.linalg.solve(flat.T @ flat / len(flat) + np.diag(score.noise_level_**2), flat.T).T
+    gaussian = -np.linalg.solve(
+        flat.T @ flat / len(flat) + np.diag(np.broadcast_to(score.noise_level_, 3) ** 2), flat.T
+    ).T
     error = np.linalg.norm(score(x).reshape(-1, 3) - gaussian) / np.linalg.norm(gaussian)
     assert error < 0.02
 
@@ -161,9 +163,9 @@ def test_double_well_score_is_learned():
     density = np.exp(grid**2 - grid**4 / 2)
     cdf = np.cumsum(density) / density.sum()
     x = np.interp(np.random.default_rng(3).random((64, 1000, 1)), cdf, grid)
-    score = gfdt.DSMScore(max_steps=400, batch_size=2048, device="cpu").fit(x, dims=VECTOR)
+    score = gfdt.DSMScore(max_steps=200, batch_size=2048, learning_rate=0.02, device="cpu").fit(x, dims=VECTOR)
     exact = 2 * (x - x**3)
-    # measured at this budget: 0.07 to 0.10, of which 0.03 is the bias of sigma; 0.03 to 0.05 at the default budget
+    # measured with three seeds: 0.09 to 0.11
     assert np.linalg.norm(score(x) - exact) < 0.15 * np.linalg.norm(exact)
 
 
@@ -172,31 +174,37 @@ def test_resnet_learns_a_local_bimodal_field():
     rng = np.random.default_rng(4)
     width = 0.3
     x = rng.choice([-1.0, 1.0], (16, 40, 8, 8)) + width * rng.normal(size=(16, 40, 8, 8))
-    settings = {"max_steps": 800, "batch_size": 16, "network_options": {"width": 16, "depth": 2}}
+    settings = {"max_steps": 800, "batch_size": 8, "learning_rate": 0.01, "network_options": {"width": 16, "depth": 2}}
     score = gfdt.DSMScore(sigma=0.2, device="cpu", **settings).fit(x, dims=FIELD)
     v = width**2 + 0.2**2
     exact = (np.tanh(x / v) - x) / v
     gaussian = -x / (1 + v)
     assert np.linalg.norm(gaussian - exact) > 0.8 * np.linalg.norm(exact)
-    # measured: 0.21
-    assert np.linalg.norm(score(x) - exact) < 0.3 * np.linalg.norm(exact)
+    # measured with two seeds: 0.15
+    assert np.linalg.norm(score(x) - exact) < 0.2 * np.linalg.norm(exact)
+
+
+# An isotropic start keeps the level that was trained; the Gaussian one, which has a choice, is used without blur.
+UNLEARNED = SMALL | {"max_steps": 1, "precondition": "edm"}
 
 
 def test_default_noise_level_is_a_twentieth_of_each_standard_deviation_and_less_for_steep_spectra(peaks):
-    score = gfdt.DSMScore(**(SMALL | {"max_steps": 1})).fit(peaks, dims=VECTOR)
-    np.testing.assert_allclose(score.noise_level_, 0.05 * peaks.reshape(-1, 2).std(axis=0))
-    assert gfdt.DSMScore(**(SMALL | {"max_steps": 1})).fit(peaks[..., :1], dims=VECTOR).noise_level_ == pytest.approx(
-        0.05 * peaks[..., 0].std()
-    )
+    score = gfdt.DSMScore(**UNLEARNED).fit(peaks, dims=VECTOR)
+    assert score._fitted.trained_level == pytest.approx(0.05)
+    relative = score.noise_level_ / peaks.reshape(-1, 2).std(axis=0)
+    assert relative[0] == pytest.approx(relative[1])
+    single = gfdt.DSMScore(**UNLEARNED).fit(peaks[..., :1], dims=VECTOR)
+    assert isinstance(single.noise_level_, float)
+    assert single._fitted.trained_level == pytest.approx(0.05)
     rng = np.random.default_rng(5)
     u = rng.normal(size=(8, 100, 2))
     steep = np.concatenate([u[..., :1] + 0.02 * u[..., 1:], u[..., :1]], axis=-1)
-    score = gfdt.DSMScore(**(SMALL | {"max_steps": 1})).fit(steep, dims=VECTOR)
-    np.testing.assert_allclose(score.noise_level_, 0.02 * steep.reshape(-1, 2).std(axis=0))
+    score = gfdt.DSMScore(**UNLEARNED).fit(steep, dims=VECTOR)
+    assert score._fitted.trained_level == pytest.approx(0.02)
 
 
 def test_scalar_field_has_one_noise_level_and_each_variable_of_several_its_own(field):
-    settings = SMALL | {"max_steps": 1, "batch_size": 16}
+    settings = UNLEARNED | {"batch_size": 16}
     assert isinstance(gfdt.DSMScore(**settings).fit(field, dims=FIELD).noise_level_, float)
     two = np.stack([field, 1e-9 * field[::-1] + 5], axis=2)
     score = gfdt.DSMScore(**settings).fit(two, dims=("member", "time", "variable", "y", "x"))
@@ -213,7 +221,7 @@ def test_one_sigma_for_components_of_very_different_size_is_reported(peaks):
 
 def test_every_component_may_have_its_own_unit(peaks):
     """s(x) for x in other units, one of them 10^20 times the other, is the score divided by the unit."""
-    settings = ENOUGH | {"sigma": None, "max_steps": 100}
+    settings = ENOUGH | {"sigma": None, "max_steps": 300}
     unit = np.array([1e-10, 1e10])
     plain = gfdt.DSMScore(**settings).fit(peaks, dims=VECTOR)
     scaled = gfdt.DSMScore(**settings).fit(unit * peaks, dims=VECTOR)
@@ -226,21 +234,22 @@ def test_data_of_any_unit_give_the_same_score_in_that_unit(peaks, learned):
     np.testing.assert_allclose(scaled(1e-20 * peaks) * 1e-20, learned(peaks), atol=0.02 * np.abs(learned(peaks)).max())
 
 
-@pytest.mark.parametrize("objective", ["dsm", "ssm", "fd-ssm"])
-def test_every_objective_learns_the_double_well(objective):
+@pytest.mark.parametrize(("objective", "bound"), [("dsm", 0.2), ("ssm", 0.15), ("fd-ssm", 0.15)])
+def test_every_objective_learns_the_double_well(objective, bound):
     """The sliced ones without noise, so that the score is that of the density itself."""
     grid = np.linspace(-3.0, 3.0, 20001)
     cdf = np.cumsum(np.exp(grid**2 - grid**4 / 2))
     x = np.interp(np.random.default_rng(3).random((64, 400, 1)), cdf / cdf[-1], grid)
-    settings = {"max_steps": 300, "batch_size": 1024, "network_options": {"width": 32, "depth": 1}, "device": "cpu"}
+    settings = {"max_steps": 300, "batch_size": 1024, "learning_rate": 0.02, "device": "cpu"}
+    settings["network_options"] = {"width": 32, "depth": 1}
     score = gfdt.DSMScore(objective=objective, **settings).fit(x, dims=VECTOR)
     assert (score.noise_level_ == 0) == (objective != "dsm")
     exact = 2 * (x - x**3)
-    # measured: 0.10 to 0.16; the Gaussian score is off by 0.9
-    assert np.linalg.norm(score(x) - exact) < 0.3 * np.linalg.norm(exact)
+    # measured with two seeds: 0.12 to 0.14, without noise 0.08 to 0.11; the Gaussian score is off by 0.9
+    assert np.linalg.norm(score(x) - exact) < bound * np.linalg.norm(exact)
 
 
-def test_energy_score_is_the_gradient_of_its_log_density(peaks):
+def test_energy_score_is_the_gradient_of_its_log_density(peaks, learned):
     score = gfdt.DSMScore(energy=True, **ENOUGH).fit(peaks, dims=VECTOR)
     assert score.selected_ != "gaussian start"
     x, step = peaks[0, :20], 1e-2
@@ -250,7 +259,7 @@ def test_energy_score_is_the_gradient_of_its_log_density(peaks):
         # float32 in the density: 1e-6/step
         np.testing.assert_allclose(gradient, score(x)[:, axis], atol=1e-2)
     with pytest.raises(InputError, match="energy=True"):
-        gfdt.DSMScore(**ENOUGH).fit(peaks, dims=VECTOR).log_density(x)
+        learned.log_density(x)
 
 
 def test_symmetric_score_has_the_symmetry_exactly(field):
@@ -289,7 +298,7 @@ def test_score_at_another_noise_level_is_that_of_the_more_blurred_density(peaks,
     assert error < 0.25
     np.testing.assert_array_equal(learned.at_noise_level(0.3)(peaks), learned(peaks))
     with pytest.warns(ReliabilityWarning, match="times the lowest noise level"):
-        learned.at_noise_level(0.15)
+        learned.at_noise_level(0.08)  # 0.27 of the trained level, where training ended at 0.37
     for sigma, message in ((0.01, "lowest"), (30.0, "highest"), ([0.3, 0.6], "not a multiple"), (-1.0, "multiple")):
         with pytest.raises(InputError, match=message):
             learned.at_noise_level(sigma)

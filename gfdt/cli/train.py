@@ -124,9 +124,10 @@ def _estimator(kind: str, *, homogeneous: tuple[str, ...] | None, shrinkage: flo
     if kind == "gaussian":
         from gfdt.scores.gaussian import GaussianScore
 
+        _refuse_unused(kind, {name: value for name, value in options.items() if name != "seed"}, ())
         return GaussianScore(homogeneous, shrinkage=shrinkage)
     if kind in ("kde", "kernel", "kgmm"):
-        return _low_dimensional(kind, homogeneous=homogeneous, **options)
+        return _low_dimensional(kind, homogeneous=homogeneous, shrinkage=shrinkage or None, **options)
     from gfdt.scores.dsm import DSMScore
 
     given = {name: value for name, value in options.items() if value is not None}
@@ -142,11 +143,7 @@ def _low_dimensional(kind: str, *, seed: int, **options: Any) -> Any:
         "kernel": (gfdt.KernelScore, ("seed",)),
         "kgmm": (gfdt.KGMMScore, ("max_steps", "seed")),
     }[kind]
-    given = {name: value for name, value in options.items() if value not in (None, "auto")}
-    unused = sorted(given.keys() - set(known))
-    if unused:
-        names = ", ".join(f"--{name.replace('_', '-')}" for name in unused)
-        raise InputError(f"--score {kind} has no use for {names}: leave out what belongs to --score dsm.")
+    given = _refuse_unused(kind, options, known)
     given["seed"] = seed
     return estimator(**{name: given[name] for name in known if name in given})
 
@@ -157,3 +154,13 @@ def _said(estimator: Any) -> str:
         text += f", selected: {estimator.selected_}, {estimator.training_seconds_:.0f} s of training"
         text += f" ({estimator.execution_}; ended by {estimator.stopped_})"
     return text
+
+
+def _refuse_unused(kind: str, options: dict[str, Any], known: tuple[str, ...]) -> dict[str, Any]:
+    """Return the options that were given, if the estimator has a use for all of them."""
+    given = {name: value for name, value in options.items() if value not in (None, "auto")}
+    unused = sorted(given.keys() - set(known))
+    if unused:
+        names = ", ".join(f"--{name.replace('_', '-')}" for name in unused)
+        raise InputError(f"--score {kind} has no use for {names}: leave out what belongs to --score dsm.")
+    return given

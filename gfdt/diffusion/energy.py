@@ -22,6 +22,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from gfdt.diffusion.optimizers import hidden_matrices
 from gfdt.diffusion.preconditioning import Denoiser
 from gfdt.errors import InputError
 
@@ -48,8 +49,7 @@ class EnergyNetwork(nn.Module):
 
     def hidden_weights(self) -> list[nn.Parameter]:
         """Return those of the backbone, if it names any."""
-        offer = getattr(self.backbone, "hidden_weights", list)
-        return list(offer())
+        return hidden_matrices(self.backbone)
 
     def potential(self, x: Tensor, c_noise: Tensor) -> Tensor:
         """Return Phi, shape (batch,)."""

@@ -10,7 +10,7 @@ summed over all directions):
 J is measured at unblurred held-out states for levels around the one that the spectrum of C suggests
 (:mod:`gfdt.diffusion.noise_level`), with the same probes v of random signs for the divergence of the network's part
 (that of the linear part is exact), and in units of κ = tr C⁻¹/d, so that a Gaussian has J = -1/2. Chosen is the level
-with the smallest J.
+with the smallest J; the Gaussian score of the unblurred data (level 0, no network) competes too.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ __all__ = ["CANDIDATES", "LevelSweep", "choose_level", "settle_level", "sweep_le
 
 CANDIDATES = tuple(2.0 ** (0.5 * power) for power in range(-4, 2))  # times the level of the spectrum: 1/4 to 2^½
 _VALUES, _LEAST_STATES = 2**18, 256  # numbers in the states that decide; a level costs three evaluations of each
+_STANDARD_ERRORS = 2.0  # by which the Gaussian score must be better to be preferred
 _BATCH_VALUES = 2**18  # numbers in one batch: bounds memory
 
 
@@ -90,8 +91,8 @@ def sweep_levels(
 
 def settle_level(
     denoiser: Denoiser, held_out: HeldOut, level: float, generator: torch.Generator
-) -> tuple[float, list[dict[str, float]]]:
-    """Return the level to use, and the table that decided it.
+) -> tuple[float | None, list[dict[str, float]]]:
+    """Return the level to use, and the table that decided it; None if the Gaussian score itself is better than all.
 
     Parameters
     ----------
@@ -109,16 +110,24 @@ def settle_level(
     chosen = np.unique(np.linspace(0, len(states) - 1, most).round().astype(int))
     pieces = np.unique(held_out.piece[chosen], return_inverse=True)[1]
     levels = [factor * level for factor in CANDIDATES]
-    losses = sweep_levels(denoiser, states[torch.from_numpy(chosen)], levels, generator)
+    states = states[torch.from_numpy(chosen)]
+    losses = sweep_levels(denoiser, states, levels, generator)
 
     def mean_and_error(values: NDArray[np.float64]) -> tuple[float, float]:
-        return ratio_mean(np.bincount(pieces, values), np.bincount(pieces))
+        return ratio_mean(np.bincount(pieces, values).astype(np.float64), np.bincount(pieces))
 
     sweep = choose_level(levels, losses, mean_and_error)
     rows = zip(sweep.levels, sweep.loss, sweep.difference, sweep.error, strict=True)
     names = ("level", "loss", "difference", "error")
     table = [{n: float(v) for n, v in zip(names, row, strict=True) if np.isfinite(v)} for row in rows]
-    return levels[sweep.chosen], table
+    if denoiser.precondition != "gaussian":
+        return levels[sweep.chosen], table
+    gaussian = _gaussian_loss(denoiser, states)
+    difference, error = mean_and_error(gaussian - losses[sweep.chosen])
+    start = {"level": 0.0, "loss": float(gaussian.mean()), "difference": difference, "error": error}
+    table.insert(0, {name: value for name, value in start.items() if np.isfinite(value)})
+    beaten = difference < -_STANDARD_ERRORS * error
+    return None if beaten else levels[sweep.chosen], table
 
 
 def choose_level(
@@ -141,10 +150,19 @@ def choose_level(
     return LevelSweep(np.asarray(levels, dtype=float), losses.mean(axis=1), paired[:, 0], paired[:, 1], chosen)
 
 
+def _gaussian_loss(denoiser: Denoiser, states: Tensor) -> NDArray[np.float64]:
+    """Return J of the Gaussian score of the data, which has no noise level, for each state."""
+    zero = torch.zeros(1, device=states.device)
+    precision = float(denoiser.mean_precision(zero))
+    with torch.no_grad():
+        score = denoiser.linear_score(denoiser.project(states), zero.expand(len(states))).double()
+    return (score.square().flatten(1).mean(dim=1) / (2 * precision) - 1).cpu().numpy()
+
+
 def _terms(denoiser: Denoiser, states: Tensor, probe: Tensor, level: float) -> NDArray[np.float64]:
     """Return |s|²/2 + v·∇f v of each state, without the divergence of the linear part."""
     levels = torch.full((len(states),), level, device=states.device, dtype=states.dtype)
-    correction, pull_back = torch.func.vjp(lambda a: denoiser.score_correction(a, levels), states)
+    correction, pull_back = torch.func.vjp(lambda a: denoiser.score_correction(a, levels), states)[:2]
     (derivative,) = pull_back(probe)
     with torch.no_grad():
         score = (denoiser.linear_score(states, levels) + correction).double()

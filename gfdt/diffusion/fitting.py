@@ -24,10 +24,10 @@ from gfdt.diffusion.execution import Execution
 from gfdt.diffusion.fitted import LEVEL_SPREAD, MEDIAN_LEVEL, Fitted
 from gfdt.diffusion.linear import Linear
 from gfdt.diffusion.log import check_log
+from gfdt.diffusion.networks import NETWORKS
 from gfdt.diffusion.objectives import Objective, make_objective
 from gfdt.diffusion.resume import identify, restore
 from gfdt.diffusion.running import Outputs, run
-from gfdt.diffusion.networks import NETWORKS
 from gfdt.diffusion.selection import EVALUATIONS, STOPPED, HeldOut, Selection, Selector, hold_out
 from gfdt.diffusion.speed import choose_execution
 from gfdt.diffusion.states import States
@@ -127,14 +127,26 @@ def fit(trajectory: xr.DataArray, settings: Settings, outputs: Outputs, *, modul
     if selection.weights is None:
         if settings.architecture.precondition == "none":
             _warn_empty()
-        return Fitted(linear, None, selection, seconds, execution, linear.level)
+        return Fitted(_unlearned(linear, settings), None, selection, seconds, execution, linear.level)
     denoiser.network.load_state_dict(selection.weights)
     denoiser = denoiser.eval().requires_grad_(False)
     trained = linear.level
     if settings.sigma is None and trained > 0:
-        linear = _settled(linear, denoiser, held_out, selection, settings.seed, processes)
+        level = _settled(linear, denoiser, held_out, selection, settings.seed, processes)
+        if level is None:
+            selection.step = selection.weights = None
+            linear = _unlearned(linear, settings)
+        else:
+            linear = linear.at(level, linear.units.in_data_units(level))
     seconds = time.perf_counter() - began
-    return Fitted(linear, denoiser, selection, seconds, execution, trained)
+    return Fitted(linear, None if selection.step is None else denoiser, selection, seconds, execution, trained)
+
+
+def _unlearned(linear: Linear, settings: Settings) -> Linear:
+    """Return the linear part for use by itself: without blur, which is all bias where nothing was learned."""
+    if settings.sigma is not None or settings.architecture.precondition != "gaussian":
+        return linear
+    return linear.at(0.0, 0.0)
 
 
 def _settled(
@@ -144,14 +156,22 @@ def _settled(
     selection: Selection,
     seed: int,
     processes: Processes,
-) -> Linear:
-    """Choose the noise level of evaluation on the held-out states, for all processes."""
-    level = linear.level
+) -> float | None:
+    """Choose the noise level of evaluation on the held-out states, for all processes; None for the Gaussian score."""
+    level: float | None = linear.level
     if held_out is not None:
         generator = stream(seed, PROBES, device=processes.device)
-        level, selection.sweep = settle_level(denoiser, held_out, level, generator)
-    level = processes.agree(level)[0]
-    return linear.at(level, linear.units.in_data_units(level))
+        try:
+            level, selection.sweep = settle_level(denoiser, held_out, linear.level, generator)
+        except RuntimeError as error:  # a module of the user's that torch.func cannot differentiate
+            warnings.warn(
+                f"the noise level was not compared with others, the network cannot be differentiated by torch.func "
+                f"({(str(error).splitlines() or [''])[0][:80]}): {linear.level:.3g} standard deviations are used.",
+                ReliabilityWarning,
+                stacklevel=5,
+            )
+    agreed = processes.agree(-1.0 if level is None else level)[0]
+    return None if agreed < 0 else agreed
 
 
 def _shared(selection: Selection, denoiser: Denoiser, processes: Processes) -> Selection:

@@ -40,6 +40,8 @@ class Interruption:
         return self._seen is not None
 
     def _remember(self, number: int, frame: Any) -> None:  # noqa: ARG002  the signature of signal handlers
-        if self._seen is not None:
+        if number == signal.SIGINT and self._seen == signal.SIGINT:
             raise KeyboardInterrupt
-        self._seen = number
+        # A batch system may send SIGTERM to every process and have it forwarded too: the second changes nothing.
+        if self._seen is None or number == signal.SIGTERM:
+            self._seen = number

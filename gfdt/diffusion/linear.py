@@ -69,7 +69,7 @@ class Linear:
             warn_if_coarse(settings.sigma, moments(states)[1])
             level, noise_level = settings.sigma / float(units.scale.flat[0]), settings.sigma
         else:
-            level = default_level(covariance, shape) if settings.objective == "dsm" else 0.0
+            level = default_level(covariance) if settings.objective == "dsm" else 0.0
             noise_level = units.in_data_units(level)
         return cls(units, covariance, settings.architecture.precondition, level, noise_level, shape)
 

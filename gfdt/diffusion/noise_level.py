@@ -9,7 +9,6 @@ An objective that learns the score of the data themselves (sliced score matching
 
 from __future__ import annotations
 
-import math
 import warnings
 from typing import TYPE_CHECKING
 
@@ -29,10 +28,10 @@ _BLUR = 0.05  # share of the Gaussian score that the default may cost
 _LEVELS = 10  # from the default down to the least, in steps of about 10 %
 
 
-def default_level(covariance: Covariance, shape: tuple[int, ...]) -> float:
-    """Return the default of the module docstring, for the covariance of anomalies of a state of this shape."""
+def default_level(covariance: Covariance) -> float:
+    """Return the default of the module docstring, for the covariance of anomalies."""
     levels = np.geomspace(_DEFAULT, _LEAST, _LEVELS)
-    return float(next((level for level in levels if _blur(covariance, shape, level) <= _BLUR), levels[-1]))
+    return float(next((level for level in levels if _blur(covariance, level) <= _BLUR), levels[-1]))
 
 
 def warn_if_coarse(sigma: float, deviations: NDArray[np.float64]) -> None:
@@ -54,6 +53,7 @@ def warn_if_coarse(sigma: float, deviations: NDArray[np.float64]) -> None:
         )
 
 
-def _blur(covariance: Covariance, shape: tuple[int, ...], level: float) -> float:
-    """Mean over the modes of σ²/(C_k + σ²)."""
-    return covariance.trace(lambda c: level**2 / (c + level**2)) / math.prod(shape)
+def _blur(covariance: Covariance, level: float) -> float:
+    """Mean of σ²/(C_k + σ²) over the modes that have any variance."""
+    lost = covariance.trace(lambda c: np.where(c > 0, level**2 / (c + level**2), 0.0))
+    return lost / covariance.trace(lambda c: (c > 0).astype(float))

@@ -21,7 +21,7 @@ that of F = 0, in closed form: the linear part cancels exactly,
     dsm      λ/d F·(F - 2 F_target)                    ssm      [g·f + |f|²/2 + v·∇f v]/(d κ),
 
 so that F = 0 gives exactly 0 and its gradient has no noise from the Gaussian part. ``baseline`` is the loss of F = 0
-itself: on Gaussian data 1 on average for dsm, -1/2 for ssm and fd-ssm.
+itself: on Gaussian data on average 1 for dsm at the median level (λ |F_target|²/d), -1/2 for ssm and fd-ssm.
 
 Almost all of F_target is the noise z, which no network can predict. In dsm every state is therefore used with +z and
 -z: what the two have in common is left, and the noise of the gradient falls by a factor of order σ. Levels are
@@ -31,7 +31,7 @@ stratified over the batch for the same reason.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -80,8 +80,11 @@ class Objective:
     def draw_levels(self, anomalies: Tensor, generator: torch.Generator) -> Tensor:
         """Return a noise level for each state, one from each of as many equally likely intervals."""
         count = len(anomalies)
-        jitter = torch.rand(count, generator=generator, device=anomalies.device, dtype=anomalies.dtype)
-        uniform = (torch.arange(count, device=anomalies.device) + jitter) / count
+        kind: Any = {"device": anomalies.device, "dtype": anomalies.dtype}
+        jitter = torch.rand(count, generator=generator, **kind)
+        # In random order: states have their places in other sequences too, such as the elements of a symmetry group.
+        order = torch.randperm(count, generator=generator, device=anomalies.device)
+        uniform = ((torch.arange(count, **kind) + jitter) / count)[order]
         return self.level * torch.exp(self.spread * torch.special.ndtri(uniform.clamp(1e-6, 1 - 1e-6)))
 
     def excess(self, denoiser: Denoiser, anomalies: Tensor, z: Tensor, level: Tensor) -> Tensor:

@@ -44,7 +44,11 @@ def make_optimizer(network: nn.Module, learning_rate: float) -> Muon:
 def hidden_matrices(network: nn.Module) -> list[nn.Parameter]:
     """Return the trainable weights a network offers (``hidden_weights()``) for orthogonalised steps; maybe none."""
     offer = getattr(network, "hidden_weights", None)
-    return [] if offer is None else [p for p in offer() if p.requires_grad and p.ndim >= 2]
+    return (
+        []
+        if not callable(offer) or isinstance(offer, torch.nn.Module)
+        else [p for p in offer() if p.requires_grad and p.ndim >= 2]
+    )
 
 
 def orthogonalised(matrices: Tensor) -> Tensor:
@@ -123,7 +127,7 @@ class Muon(torch.optim.Optimizer):
     def _step_adam(self, parameters: list[Tensor], rate: float) -> None:
         first, second = _ADAM_BETAS
         states = [self.state[p] for p in parameters]
-        gradients = [p.grad for p in parameters]
+        gradients: list[Tensor] = [p.grad for p in parameters]  # type: ignore[misc]
         means, squares = [s["exp_avg"] for s in states], [s["exp_avg_sq"] for s in states]
         torch._foreach_add_([s["step"] for s in states], 1.0)
         count = float(states[0]["step"])

@@ -1,4 +1,4 @@
-"""What of a run goes into its checkpoint, and back: weights, optimizer, averages, the best so far, random numbers, clocks.
+"""What of a run goes into its checkpoint, and back: weights, optimizer, averages, best so far, random numbers, clocks.
 
 Called by all processes of a training together; process 0 writes, and all read the same file.
 """

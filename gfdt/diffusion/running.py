@@ -83,6 +83,8 @@ def run(training: Training, selector: Selector, outputs: Outputs, checkpoint: Ch
                 selection.stopped = "interrupted"
             if stop or interrupted:
                 break
+    if not selection.stopped:
+        selection.stopped = "budget"  # before the first step: measuring what is fastest took all of it
     if processes.first and selection.stopped in ("interrupted", "not finite"):
         _warn(selection, record, checkpoint)
     return selection

@@ -6,13 +6,13 @@ Gaussian start (F = 0) at the noise level at which the score will be used, with 
 
     gain_b = < L(0) - L(F) >_b        for each held-out block b of each member, L the loss of a state.
 
-Kept are the latest weights whose gain is not below the best one's by more than one standard error of their paired
-difference (the largest of many noisy numbers would be a worse choice), and only if the gain itself exceeds two
-standard errors; otherwise the answer is the Gaussian start itself.
-
-Training ends early when in ``patience`` evaluations in a row the gain is below the best (or that of the start, 0) by
-more than two standard errors of the paired difference, while the loss in training is significantly lower than it was
-there: by overfitting, and neither by noise nor because large first steps make everything worse before it gets better.
+Kept are the latest weights that are not below the best by more than two standard errors of their paired difference
+(the learning rate falls to zero, so later weights are better unless the held-out states say otherwise, and the largest
+of many noisy gains would be a worse choice). The best must itself exceed two standard errors; otherwise the answer is
+the Gaussian start. Training ends early when in ``patience`` evaluations in a row the gain is below the best (or that of
+the start, 0) by more than two standard errors of the paired difference, while the loss in training is significantly
+lower than it was there: by overfitting, and neither by noise nor because large first steps make everything worse before
+it gets better.
 """
 
 from __future__ import annotations
@@ -215,7 +215,7 @@ class Selector:
         if gain > _STANDARD_ERRORS * error and gains.sum() > self._best.sum():
             self._best, self._best_loss = gains, losses
         loss, its_error = held_out.mean_and_error(self._best - gains)
-        if gain > _STANDARD_ERRORS * error and loss <= its_error:
+        if self._best.any() and loss <= _STANDARD_ERRORS * its_error:
             selection.step = record.step
             selection.weights = {name: value.clone() for name, value in self.average.module.state_dict().items()}
         overfits = loss > _STANDARD_ERRORS * its_error and losses.is_below(self._best_loss)

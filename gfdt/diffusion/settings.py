@@ -12,7 +12,7 @@ from torch import nn
 from gfdt.diffusion.build import Architecture
 from gfdt.diffusion.networks import NETWORKS
 from gfdt.diffusion.objectives import OBJECTIVES
-from gfdt.diffusion.symmetries import make_group
+from gfdt.diffusion.symmetries import check_symmetries
 from gfdt.errors import InputError
 from gfdt.scores.gaussian import shrinkage_weight
 from gfdt.trajectory import homogeneous_dims
@@ -111,7 +111,11 @@ def resolve(score: DSMScore, dims: tuple[str, ...], shape: tuple[int, ...] | Non
         score.energy,
         score.symmetries,  # type: ignore[arg-type]
     )
-    make_group(architecture.symmetries, dims[len(dims) - n_grid :], (shape or (1,) * len(dims))[len(dims) - n_grid :])
+    check_symmetries(
+        architecture.symmetries,
+        dims[len(dims) - n_grid :],
+        (shape or (1,) * len(dims))[len(dims) - n_grid :],
+    )
     defaults = NETWORKS[kind]
     unlimited = score.max_steps is None and score.max_minutes is None
     return Settings(
@@ -181,6 +185,10 @@ def _check(score: DSMScore) -> None:
         raise InputError(
             f"compile=True does not go with {what}, whose training differentiates twice through the network: leave "
             "compile out."
+        )
+    if score.precision == "bf16" and score.objective == "fd-ssm":
+        raise InputError(
+            "precision='bf16' rounds away the finite differences of objective='fd-ssm': use float32 or objective='dsm'."
         )
     for name in ("checkpoint", "log"):
         value = getattr(score, name)

@@ -57,7 +57,11 @@ def choose_execution(
     trials: list[dict[str, Any]] = []
     if settings.channels_last is None and settings.n_grid == 2:
         trials.append({"channels_last": True})
-    if settings.precision == "auto" and (not on_gpu or torch.cuda.is_bf16_supported()):
+    if (
+        settings.precision == "auto"
+        and settings.objective != "fd-ssm"
+        and (not on_gpu or torch.cuda.is_bf16_supported())
+    ):
         trials.append({"precision": "bf16"})
     for change in trials:
         candidate = dataclasses.replace(best, **change)

@@ -12,8 +12,8 @@ and G is the finite group they generate (at most 16 elements). The symmetric net
     F_sym(a) = 1/|G| sum_g g^-1 F(g a),            E_g |g^-1 F(g a) - F_target|^2,
 
 the average when it is evaluated, one element per state when it is trained: the expectation of the second is minimal
-where the first is, at 1/|G| of the cost. Elements are taken in turn, so that every batch has all of them
-equally often. A field of several variables is transformed as a whole: one sign, and one reflection, for all.
+where the first is, at 1/|G| of the cost. Elements are taken in turn, so that over consecutive batches all of them
+come equally often. A field of several variables is transformed as a whole: one sign, and one reflection, for all.
 """
 
 from __future__ import annotations
@@ -32,7 +32,9 @@ from gfdt.errors import InputError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["SymmetryGroup", "make_group", "symmetrise_covariance"]
+__all__ = ["SymmetryGroup", "check_symmetries", "make_group", "symmetrise_covariance"]
+
+_MOST_NAMES = 8  # sign, transpose, two reflections with and without it
 
 
 class _Element(NamedTuple):
@@ -124,7 +126,7 @@ def make_group(names: Sequence[str], dims: tuple[str, ...], shape: tuple[int, ..
     InputError
         For a name that is not known or makes no sense for these dims.
     """
-    generators = [_generator(name, dims, shape) for name in names]
+    generators = check_symmetries(names, dims, shape)
     elements = [_Element(1, False, (False,) * len(dims))]
     for element in elements:  # grows while it is walked, until it is closed
         for generator in generators:
@@ -132,6 +134,13 @@ def make_group(names: Sequence[str], dims: tuple[str, ...], shape: tuple[int, ..
             if product not in elements:
                 elements.append(product)
     return SymmetryGroup(elements, shape)
+
+
+def check_symmetries(names: Sequence[str], dims: tuple[str, ...], shape: tuple[int, ...]) -> list[_Element]:
+    """Return the generators of :func:`make_group`, or raise as it does, whatever the size of the grid."""
+    if len(names) > _MOST_NAMES:
+        raise InputError(f"{len(names)} symmetries are given, more than {_MOST_NAMES} different ones do not exist.")
+    return [_generator(name, dims, shape) for name in names]
 
 
 def _generator(name: str, dims: tuple[str, ...], shape: tuple[int, ...]) -> _Element:

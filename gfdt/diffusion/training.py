@@ -137,7 +137,7 @@ class Training:
         self.processes = processes = processes or Processes()
         self.learning_rate, self.max_seconds = learning_rate, max_seconds
         self.max_steps = _STEPS_WITHOUT_LIMIT if max_steps is None else max_steps
-        self.step, self.seconds = 0, seconds
+        self.step, self.seconds = 0, processes.agree(seconds)[0]
         self.parameters = [p for p in denoiser.network.parameters() if p.requires_grad]
         if not self.parameters:
             raise InputError("the network has no weights to train: give it parameters that require gradients.")

@@ -132,6 +132,13 @@ class DSMScore(Score):
 
     Notes
     -----
+    Where nothing beats the Gaussian start on held-out data, the score is that of :class:`gfdt.GaussianScore`, without
+    blur (unless ``sigma`` is given).
+
+    All directions are learned with the same weight. Where the variances of C span more than a few decades, what is not
+    Gaussian in the directions of large variance is a tiny part of the score and may go unlearned: look at the "modes"
+    line of :func:`gfdt.check_score`, and take such directions out or study them by themselves.
+
     Under ``torchrun --nproc-per-node=N`` the N processes share the training (:mod:`gfdt.diffusion.distributed`).
 
     References

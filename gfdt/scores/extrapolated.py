@@ -12,12 +12,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import numpy as np
+
 from gfdt.errors import InputError
 from gfdt.scores.base import Score
 from gfdt.validation import number
 
 if TYPE_CHECKING:
-    import numpy as np
     import xarray as xr
     from numpy.typing import NDArray
 
@@ -35,16 +36,24 @@ class ExtrapolatedScore(Score):
         A fitted score with a noise level above zero.
     ratio : float
         r, above 1.
+
+    Raises
+    ------
+    InputError
+        If r or the noise level of the score cannot be used, or r times that level is far beyond the trained ones.
     """
 
     label: ClassVar[str] = "generative"
 
     def __init__(self, score: DSMScore, ratio: float) -> None:
         number("ratio", ratio, low=1.0, high=10.0)
+        if not np.all(np.asarray(score.noise_level_) > 0):
+            raise InputError("the noise level is 0, and there is no blur to remove: use the score as it is.")
         self.score, self.ratio = score, ratio
         self._coarse = score.at_noise_level(ratio * score.noise_level_)
         self.state_dims_, self.state_shape_ = score.state_dims_, score.state_shape_
         self.fingerprint_ = score.fingerprint_
+        self.covariance_ = score.covariance_
         self.noise_level_ = 0.0
 
     def validate(self, dims: tuple[str, ...]) -> None:

@@ -63,7 +63,7 @@ class ResNet(nn.Module):
 
     def hidden_weights(self) -> list[nn.Parameter]:
         """Return the matrices of the residual blocks."""
-        return [weight for block in self.blocks for weight in block.hidden_weights()]
+        return [weight for block in self.blocks for weight in block.hidden_weights()]  # type: ignore[operator]
 
     def reset(self, generator: torch.Generator) -> None:
         """Draw the weights; the last layer is zero, so that F = 0."""

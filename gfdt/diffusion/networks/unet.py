@@ -96,7 +96,7 @@ class UNet(nn.Module):
     def hidden_weights(self) -> list[nn.Parameter]:
         """Return the matrices of all layers but the first and the last."""
         layers = weights_of(*(layer.convolution for layer in (*self.down, *self.up)))
-        return layers + [weight for block in self.bottom for weight in block.hidden_weights()]
+        return layers + [weight for block in self.bottom for weight in block.hidden_weights()]  # type: ignore[operator]
 
     def reset(self, generator: torch.Generator) -> None:
         """Draw the weights; the last layer is zero, so that F = 0."""
