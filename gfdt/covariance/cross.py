@@ -70,7 +70,7 @@ class CrossSpectralCovariance:
         target = np.zeros_like(matrix)
         for variable in range(n_variables):
             target[variable, variable] = (matrix[variable, variable].real * weights).sum()
-        matrix, a = sums.shrunk(target, shrinkage)
+        matrix, a = sums.shrunk(target, shrinkage, weights)
         mean = mean / np.broadcast_to(np.ravel(scale), mean.shape)
         return cls._from_matrix(mean, matrix, tuple(shape), a)
 
@@ -107,9 +107,3 @@ class CrossSpectralCovariance:
         matrix = np.einsum("aj...,j...,bj...->ab...", self.eigenvectors, self.eigenvalues, self.eigenvectors.conj())
         ratio = (factor[:, None] * factor[None, :]).reshape(len(factor), len(factor), *[1] * len(self.shape))
         return self._from_matrix(self.mean / factor, matrix / ratio, self.shape, self.shrinkage)
-
-    def flattened(self) -> Self:
-        """Return tr C/d times the identity, with the same mean."""
-        size = self.mean.size * np.prod(self.shape)
-        flat = np.full_like(self.eigenvalues, self.trace(lambda c: c) / size)
-        return type(self)(self.mean, flat, self.eigenvectors, self.shape, self.shrinkage)

@@ -97,11 +97,6 @@ class DenseCovariance:
         eigenvalues[: eigenvalues.size - rank] = 0.0
         return type(self)(self.mean / scale, eigenvalues, eigenvectors, self.shrinkage)
 
-    def flattened(self) -> Self:
-        """Return tr C/d times the identity, with the same mean."""
-        size = self.mean.size
-        return type(self)(self.mean, np.full(size, self.trace(lambda c: c) / size), np.eye(size), self.shrinkage)
-
 
 def _explain_singular(n: int, d: int, absent: int, eigenvalues: NDArray[np.float64]) -> None:
     spread = f"eigenvalues {eigenvalues[0]:.3g} to {eigenvalues[-1]:.3g}"

@@ -56,15 +56,20 @@ class BlockMean:
         """Return the mean over all states."""
         return self._sum / self._count
 
-    def shrunk(self, target: NDArray[Any], shrinkage: float | str) -> tuple[NDArray[Any], float]:
-        """Return (1 - a) C + a T and a; entries where T equals C take no part in finding a."""
+    def shrunk(
+        self, target: NDArray[Any], shrinkage: float | str, weights: NDArray[np.float64] | float = 1.0
+    ) -> tuple[NDArray[Any], float]:
+        """Return (1 - a) C + a T and a; entries where T equals C take no part in finding a.
+
+        ``weights`` says how many entries each stands for, as those of a half-plane of wavenumbers do.
+        """
         estimate = self.mean()
         if shrinkage == AUTOMATIC:
             n = max(self._blocks, 2)
             variance = np.maximum(self._square / n - np.abs(estimate) ** 2, 0.0) / (n - 1)
             distance = np.abs(estimate - target) ** 2
-            changed = distance > 0
-            a = float(np.clip(variance[changed].sum() / max(distance[changed].sum(), 1e-300), 0.0, 1.0))
+            counted = np.where(distance > 0, weights, 0.0)
+            a = float(np.clip((variance * counted).sum() / max((distance * counted).sum(), 1e-300), 0.0, 1.0))
         else:
             a = float(shrinkage)
         return (1 - a) * estimate + a * target, a

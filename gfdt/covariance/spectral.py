@@ -60,7 +60,7 @@ class SpectralCovariance:
                 count += len(spectrum)
             sums.add(total / np.prod(shape), count)
         variance = float((sums.mean() * half_plane_weights(shape)).sum())
-        power, a = sums.shrunk(np.full_like(sums.mean(), variance), shrinkage)
+        power, a = sums.shrunk(np.full_like(sums.mean(), variance), shrinkage, half_plane_weights(shape))
         return cls(mean, np.where(power <= RELATIVE_FLOOR * power.max(), 0.0, power), tuple(shape), a)
 
     def centre(self, x: NDArray[Any]) -> NDArray[np.float64]:
@@ -82,11 +82,6 @@ class SpectralCovariance:
         """Return mean and covariance of x/scale, for one scale of all sites."""
         factor = float(np.ravel(scale)[0])
         return type(self)(self.mean / factor, self.eigenvalues / factor**2, self.shape, self.shrinkage)
-
-    def flattened(self) -> Self:
-        """Return tr C/d times the identity, with the same mean."""
-        flat = np.full_like(self.eigenvalues, self.trace(lambda c: c) / np.prod(self.shape))
-        return type(self)(self.mean, flat, self.shape, self.shrinkage)
 
 
 def half_plane_weights(shape: tuple[int, ...]) -> NDArray[np.float64]:

@@ -1,8 +1,8 @@
 """Which way of running a network is the fastest here: a few timed steps of each.
 
 One thing is changed at a time, and kept if it makes a step at least 5 % faster: memory layout, number format,
-compilation. The steps are those of real trainings, on a copy of the weights and with streams of random numbers of
-their own, so that measuring changes nothing but the time. Compilation takes from half a minute to minutes and is tried
+compilation. The steps are those of real trainings, on a copy of the weights and with random numbers drawn
+anew, so that measuring changes nothing but the time. Compilation takes from half a minute to minutes and is tried
 only where the rest of the training would take ten.
 
 The log (``logging.getLogger("gfdt")``) gets one line with the milliseconds of every candidate.

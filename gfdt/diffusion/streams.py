@@ -9,9 +9,9 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-__all__ = ["HELD_OUT", "NOISE", "ORDER", "PROBES", "TUNING", "WEIGHTS", "stream"]
+__all__ = ["HELD_OUT", "NOISE", "ORDER", "PROBES", "WEIGHTS", "stream"]
 
-WEIGHTS, ORDER, NOISE, HELD_OUT, TUNING, PROBES = range(6)
+WEIGHTS, ORDER, NOISE, HELD_OUT, PROBES = range(5)
 
 
 def stream(seed: int, purpose: int, rank: int = 0, *, device: torch.device | str = "cpu") -> torch.Generator:
