@@ -488,7 +488,7 @@ def test_a_killed_process_resumes_bit_for_bit(tmp_path):
 
 def test_ctrl_c_on_the_command_line_says_how_to_continue(tmp_path):
     out = tmp_path / "run.nc"
-    options = ["--members", "1", "--duration", "10000", "--dt", "1e-5", "--out"]  # about a second of work per block
+    options = ["--members", "1", "--duration", "100000", "--dt", "1e-5", "--out"]  # a minute, in many blocks
     process = subprocess.Popen(
         [sys.executable, "-m", "simulators", "double-well", *options, str(out)], stderr=subprocess.PIPE, text=True
     )
