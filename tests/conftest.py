@@ -28,6 +28,15 @@ def _global_state():
     return state
 
 
+@pytest.fixture(scope="session")
+def peaks():
+    """Two components, one of them with two peaks."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(8, 200, 2))
+    x[..., 0] = 10.0 + rng.choice([-1.0, 1.0], (8, 200)) + 0.3 * x[..., 0]
+    return x
+
+
 @pytest.fixture(autouse=True)
 def global_state_is_left_alone():
     before = _global_state()

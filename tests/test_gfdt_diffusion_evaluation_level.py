@@ -183,15 +183,6 @@ SMALL = {"batch_size": 256, "network_options": {"width": 8, "depth": 1}, "learni
 
 
 @pytest.fixture(scope="module")
-def peaks():
-    """Two components, one of them with two peaks."""
-    rng = np.random.default_rng(0)
-    x = rng.normal(size=(8, 200, 2))
-    x[..., 0] = 10.0 + rng.choice([-1.0, 1.0], (8, 200)) + 0.3 * x[..., 0]
-    return x
-
-
-@pytest.fixture(scope="module")
 def settled(peaks):
     score = gfdt.DSMScore(max_steps=300, **SMALL).fit(peaks, dims=VECTOR)
     assert score.selected_ != "gaussian start"

@@ -24,15 +24,6 @@ ENOUGH = SMALL | {"max_steps": 400, "batch_size": 256, "learning_rate": 0.02, "s
 
 
 @pytest.fixture(scope="module")
-def peaks():
-    """Two components, one of them with two peaks."""
-    rng = np.random.default_rng(0)
-    x = rng.normal(size=(8, 200, 2))
-    x[..., 0] = 10.0 + rng.choice([-1.0, 1.0], (8, 200)) + 0.3 * x[..., 0]
-    return x
-
-
-@pytest.fixture(scope="module")
 def learned(peaks):
     """A score that kept trained weights."""
     score = gfdt.DSMScore(**ENOUGH).fit(peaks, dims=VECTOR)

@@ -53,10 +53,12 @@ class DSMScore(Score):
         nothing. Default gaussian: training then only adds the non-Gaussian rest.
     objective : {"dsm", "ssm", "fd-ssm"}
         Denoising score matching, or sliced score matching with exact or finite-difference derivatives, which can do
-        without noise (:mod:`gfdt.diffusion.objectives`). Default dsm: it has the least variance.
+        without noise (:mod:`gfdt.diffusion.objectives`). Default dsm: it learns a smooth density, whatever that of
+        the data is like. Where that is smooth itself, fd-ssm costs the same and was more accurate in every comparison
+        made (``benchmarks/README.md``).
     energy : bool
         Make F the gradient of a scalar, so that the score is the gradient of ``log_density``. Default False: a step
-        costs about twice as much.
+        costs 2.4 to 3 times as much.
     symmetries : sequence of str
         Symmetries of the density that the score is to have exactly, e.g. ``("sign", "reflect_x")``
         (:mod:`gfdt.diffusion.symmetries`).
