@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from gfdt.plotting.responses import plot_errors, plot_responses
     from gfdt.plotting.snapshots import plot_snapshots
     from gfdt.responses.estimate import response
+    from gfdt.responses.observables import Density, Exceedance, Spectrum
+    from gfdt.responses.perturbations import Drift, NoiseAmplitude
     from gfdt.scores.analytic import AnalyticScore
     from gfdt.scores.base import Score
     from gfdt.scores.dsm import DSMScore
@@ -42,6 +44,9 @@ __all__ = [
     "AnalyticScore",
     "CheckpointError",
     "DSMScore",
+    "Density",
+    "Drift",
+    "Exceedance",
     "GaussianScore",
     "GfdtError",
     "InputError",
@@ -49,11 +54,13 @@ __all__ = [
     "KGMMScore",
     "KernelScore",
     "MissingFileError",
+    "NoiseAmplitude",
     "NotFittedError",
     "OutputError",
     "ReliabilityWarning",
     "Score",
     "ScoreReport",
+    "Spectrum",
     "UnreliableScoreWarning",
     "__version__",
     "check_score",
@@ -68,6 +75,11 @@ __all__ = [
 ]
 
 _HOME = {
+    "Spectrum": "responses.observables",
+    "NoiseAmplitude": "responses.perturbations",
+    "Exceedance": "responses.observables",
+    "Drift": "responses.perturbations",
+    "Density": "responses.observables",
     "AnalyticScore": "scores.analytic",
     "CheckpointError": "errors",
     "DSMScore": "scores.dsm",

@@ -27,7 +27,16 @@ if TYPE_CHECKING:
     import xarray as xr
     from numpy.typing import NDArray
 
-__all__ = ["MEMORY_SHARE", "memory_limit", "moments", "read_record", "state_batches", "time_blocks"]
+__all__ = [
+    "MEMORY_SHARE",
+    "complete_times",
+    "memory_limit",
+    "moments",
+    "read_record",
+    "scratch",
+    "state_batches",
+    "time_blocks",
+]
 
 MEMORY_SHARE = 0.3  # of physical memory: the estimators need room for a few arrays beside the record
 _BLOCK_VALUES = 2**22  # 32 MiB in float64
@@ -63,11 +72,46 @@ def moments(states: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.float
     return mean, np.sqrt(squares / len(states))
 
 
-def read_record(array: xr.DataArray) -> xr.DataArray:
+def complete_times(values: NDArray[Any]) -> NDArray[np.bool_] | None:
+    """Return which samples of a record (member, time, *state) there are, (member, time); None if all."""
+    first = values.reshape(*values.shape[:2], -1)[:, :, 0]
+    there = ~np.isnan(first)
+    return None if there.all() else there
+
+
+def scratch(shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
+    """Return an uninitialised array, in memory, or in a temporary file without a name where it would fill too much.
+
+    Raises
+    ------
+    InputError
+        If it is too large for memory and does not fit on the disk either.
+    """
+    size = int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
+    if size <= memory_limit():
+        return np.empty(shape, dtype=dtype)
+    place = Path(os.environ.get("GFDT_CACHE_DIR") or tempfile.gettempdir())
+    try:
+        if _SPARE * size > shutil.disk_usage(place).free:
+            raise InputError(
+                f"the scores of all states need {size / 2**30:.3g} GiB, too much for memory and for {place}: set "
+                "GFDT_CACHE_DIR to a directory with room, or select members."
+            )
+        with tempfile.TemporaryFile(dir=place) as file:
+            file.truncate(size)
+            return np.memmap(file, dtype=dtype, mode="r+", shape=shape)
+    except OSError as error:
+        raise InputError(
+            f"{place} cannot hold {size / 2**30:.3g} GiB ({error.strerror}): set GFDT_CACHE_DIR to a directory on a "
+            "disk with room."
+        ) from error
+
+
+def read_record(array: xr.DataArray, *, gaps: bool = False) -> xr.DataArray:
     """Return a record (member, time, *state) with its values read, as float32 (if it was) or float64, and checked.
 
     ``array`` has its dims in that order; ``member`` is added where it has none (here, because a lazy array would be
-    read by it).
+    read by it). With ``gaps`` a sample may be missing, all of its components NaN.
 
     Raises
     ------
@@ -78,7 +122,7 @@ def read_record(array: xr.DataArray) -> xr.DataArray:
     dtype = np.dtype(np.float32 if array.dtype == np.float32 else np.float64)
     ready = isinstance(array.variable._data, np.ndarray) and array.dtype == dtype
     if array.size * dtype.itemsize > memory_limit() and not ready:
-        array = array.copy(data=_on_disk(array, dtype))
+        array = array.copy(data=_on_disk(array, dtype, gaps))
         return array if "member" in array.dims else array.expand_dims("member")
     try:
         array = array.astype(dtype, copy=False).load()
@@ -86,20 +130,20 @@ def read_record(array: xr.DataArray) -> xr.DataArray:
         raise _unreadable(error) from error
     if "member" not in array.dims:
         array = array.expand_dims("member")
-    checks, values = _Checks(array.dims), array.values
+    checks, values = _Checks(array.dims, gaps), array.values
     for member, times in time_blocks(array.shape):
         checks.visit(member, times, values[member, times])
     checks.finish()
     return array
 
 
-def _on_disk(array: xr.DataArray, dtype: np.dtype[Any]) -> NDArray[Any]:
+def _on_disk(array: xr.DataArray, dtype: np.dtype[Any], gaps: bool) -> NDArray[Any]:
     """Copy the values into an unnamed temporary file, block by block, and map it."""
     place = Path(os.environ.get("GFDT_CACHE_DIR") or tempfile.gettempdir())
     needed = array.size * dtype.itemsize
     one = "member" not in array.dims
     shape = (1, *array.shape) if one else array.shape
-    checks = _Checks(("member", *array.dims) if one else array.dims)
+    checks = _Checks(("member", *array.dims) if one else array.dims, gaps)
     try:
         free = shutil.disk_usage(place).free
         file = tempfile.TemporaryFile(dir=place)  # noqa: SIM115  closed below; the map outlives it
@@ -136,14 +180,24 @@ def _on_disk(array: xr.DataArray, dtype: np.dtype[Any]) -> NDArray[Any]:
 class _Checks:
     """What every record must satisfy, gathered over its blocks."""
 
-    def __init__(self, dims: tuple[Hashable, ...]) -> None:
+    def __init__(self, dims: tuple[Hashable, ...], gaps: bool) -> None:
         self.dims = dims
+        self.gaps = gaps
+        self.samples: dict[int, int] = {}
         self.low: Any = np.inf
         self.high: Any = -np.inf
         self.bad, self.first = 0, ""
 
     def visit(self, member: int, times: slice, block: NDArray[Any]) -> None:
         """Take in the values (time, *state) of one member."""
+        if self.gaps:
+            missing = np.isnan(block).reshape(len(block), -1).all(axis=1)
+            self.samples[member] = self.samples.get(member, 0) + int(len(block) - missing.sum())
+            if missing.all():
+                return
+            if missing.any():
+                # The first sample that is there stands in for those that are not: it changes no bound.
+                block = np.where(missing.reshape(-1, *[1] * (block.ndim - 1)), block[~missing][:1], block)
         finite = np.isfinite(block)
         if not finite.all():
             if not self.bad:
@@ -158,10 +212,14 @@ class _Checks:
     def finish(self) -> None:
         """Raise InputError for what was found."""
         if self.bad:
+            whole = "; only a sample whose components are all NaN counts as missing" if self.gaps else ""
             raise InputError(
                 f"the trajectory holds {self.bad} NaN or inf (the first at {self.first}): fill or cut the gaps, e.g. "
-                "split the series there into members or use da.interpolate_na('time')."
+                f"split the series there into members or use da.interpolate_na('time'){whole}."
             )
+        empty = [member for member, count in self.samples.items() if count == 0]
+        if empty:
+            raise InputError(f"member {empty[0]} holds no sample, all of it is NaN: leave it out, e.g. da.drop_isel.")
         constant = np.asarray(self.low == self.high)
         if not constant.any():
             return

@@ -23,12 +23,29 @@ from gfdt.validation import is_number, shown
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["Source", "fingerprint", "homogeneous_dims", "load_trajectory", "state_dims", "time_step", "time_unit"]
+__all__ = [
+    "Source",
+    "fingerprint",
+    "homogeneous_dims",
+    "load_trajectory",
+    "state_dims",
+    "time_step",
+    "time_unit",
+    "without_gaps",
+]
 
-Source = xr.DataArray | xr.Dataset | str | Path | np.ndarray
+Source = (
+    xr.DataArray
+    | xr.Dataset
+    | str
+    | Path
+    | np.ndarray
+    | Sequence[xr.DataArray | xr.Dataset | str | Path | np.ndarray]
+)
 
 MIN_TIMES = 8  # fewer samples than this leave no lag to speak of
 _CALENDAR_RTOL = 0.1  # months differ by less from their mean
+_MOST_MISSING = 10  # times as many samples as there are: beyond that the series is not a uniform one with gaps
 _UNIFORM_RTOL = 1e-3  # spread of the time increments, relative to dt: admits float32 time coordinates
 
 
@@ -39,6 +56,7 @@ def load_trajectory(
     dims: Sequence[str] | None = None,
     dt: float | None = None,
     needs_time: bool = True,
+    gaps: bool = False,
 ) -> xr.DataArray:
     """Turn any supported source into a validated ``(member, time, *state)`` array.
 
@@ -47,17 +65,22 @@ def load_trajectory(
 
     Parameters
     ----------
-    source : DataArray, Dataset, path to netCDF or zarr, or ndarray
+    source : DataArray, Dataset, path to netCDF or zarr, ndarray, or list of these
         The trajectory. A Dataset (or file) with several variables needs ``var``; an ndarray needs
-        ``dims`` and ``dt``.
-    var : str, optional
-        Name of the variable, needed only where there is more than one that has a ``time`` dim.
+        ``dims`` and ``dt``. A list holds members, or groups of members, of any lengths; the shorter ones end with
+        missing samples.
+    var : str or list of str, optional
+        Name of the variable, needed only where there is more than one that has a ``time`` dim. Several names make one
+        state of several variables, numbered by the dim ``variable``.
     dims : sequence of str, optional
         Names of an ndarray's dims, e.g. ``("member", "time", "component")``.
     dt : float, optional
         Time step, in the unit the lags are to be in. Needed when there is no time coordinate.
     needs_time : bool
         False where only the stationary density matters (fitting a score): a missing dt is then 1.
+    gaps : bool
+        Whether samples may be missing: all components NaN, or left out of an otherwise uniform time coordinate (they
+        are then put in, as NaN). Default False; ``fit`` and :func:`gfdt.response` take them.
 
     Returns
     -------
@@ -72,6 +95,8 @@ def load_trajectory(
     MissingFileError
         A path that does not exist.
     """
+    if isinstance(source, list | tuple):
+        return _joined(source, var, dims, dt, needs_time)
     array = _labelled(source, var, dims)
     array = _ordered(array)
     if array.size == 0:
@@ -84,8 +109,8 @@ def load_trajectory(
             f"the trajectory has {array.sizes['time']} times, at least {MIN_TIMES} are needed: pass a longer "
             f"series, or check that the dims {tuple(array.dims)} are in the order of the axes."
         )
-    array = _with_uniform_time(array, dt, needs_time)
-    return _with_coordinates(read_record(array))
+    array = _with_uniform_time(array, dt, needs_time, gaps)
+    return _with_coordinates(read_record(array, gaps=gaps))
 
 
 def time_step(trajectory: xr.DataArray) -> float:
@@ -106,6 +131,16 @@ def time_unit(trajectory: xr.DataArray) -> str:
 def state_dims(trajectory: xr.DataArray) -> tuple[str, ...]:
     """Return the names of the state dims, in order (empty for a scalar series)."""
     return tuple(str(dim) for dim in trajectory.dims if dim not in ("member", "time"))
+
+
+def without_gaps(trajectory: xr.DataArray, there: NDArray[np.bool_]) -> xr.DataArray:
+    """Return the samples that are there, (member, time), as one member: enough for whatever ignores time."""
+    coords = {dim: trajectory[dim] for dim in state_dims(trajectory)}
+    values = trajectory.values[there][None]
+    time = xr.DataArray(np.arange(float(values.shape[1])), dims="time", attrs={"units": "1"})
+    return xr.DataArray(values, dims=trajectory.dims, coords=coords, name=trajectory.name).assign_coords(
+        time=time, member=[0]
+    )
 
 
 def fingerprint(trajectory: xr.DataArray) -> str:
@@ -152,7 +187,42 @@ def homogeneous_dims(
     return dims
 
 
-def _labelled(source: Source, var: str | None, dims: Sequence[str] | None) -> xr.DataArray:
+def _joined(
+    parts: Sequence[Any], var: Any, dims: Sequence[str] | None, dt: float | None, needs_time: bool
+) -> xr.DataArray:
+    """One record of the members of several, of any lengths, each from its own time zero."""
+    if not parts:
+        raise InputError("the list of trajectories is empty: pass at least one.")
+    if any(isinstance(part, list | tuple) for part in parts):
+        raise InputError("the list of trajectories holds lists: pass one flat list.")
+    if all(np.isscalar(part) and not isinstance(part, str) for part in parts):
+        raise InputError("a trajectory cannot be a list of numbers: pass an xarray DataArray, or np.array(...) with dims= and dt=.")
+    records = [load_trajectory(part, var=var, dims=dims, dt=dt, needs_time=needs_time, gaps=True) for part in parts]
+    first = records[0]
+    for index, record in enumerate(records[1:], 1):
+        if record.dims != first.dims or record.shape[2:] != first.shape[2:]:
+            raise InputError(
+                f"trajectory {index} of the list has dims {dict(record.sizes)}, the first {dict(first.sizes)}: all must "
+                "have the same state."
+            )
+        if abs(time_step(record) - time_step(first)) > _UNIFORM_RTOL * time_step(first):
+            raise InputError(
+                f"trajectory {index} of the list has the time step {time_step(record):g}, the first "
+                f"{time_step(first):g}: bring them to one."
+            )
+    times, members = max(record.sizes["time"] for record in records), sum(record.sizes["member"] for record in records)
+    values = np.full((members, times, *first.shape[2:]), np.nan, dtype=np.result_type(*(r.dtype for r in records)))
+    start = 0
+    for record in records:
+        values[start : start + record.sizes["member"], : record.sizes["time"]] = record.values
+        start += record.sizes["member"]
+    clock = xr.DataArray(time_step(first) * np.arange(times), dims="time", attrs={"units": time_unit(first)})
+    coords = {dim: first[dim] for dim in state_dims(first)}
+    array = xr.DataArray(values, dims=first.dims, coords=coords, name=first.name, attrs=first.attrs)
+    return _with_coordinates(read_record(array.assign_coords(time=clock), gaps=True))
+
+
+def _labelled(source: Source, var: Any, dims: Sequence[str] | None) -> xr.DataArray:
     if isinstance(source, str | Path):
         source = open_dataset(source)
     if isinstance(source, xr.Dataset):
@@ -180,8 +250,10 @@ def _labelled(source: Source, var: str | None, dims: Sequence[str] | None) -> xr
     )
 
 
-def _variable(dataset: xr.Dataset, var: str | None) -> xr.DataArray:
+def _variable(dataset: xr.Dataset, var: Any) -> xr.DataArray:
     names = [str(name) for name in dataset.data_vars]
+    if isinstance(var, list | tuple):
+        return _stacked(dataset, tuple(var), names)
     if var is not None:
         if var not in names:
             raise InputError(f"there is no variable {var!r}: choose var= among {', '.join(names) or '(none)'}.")
@@ -196,9 +268,30 @@ def _variable(dataset: xr.Dataset, var: str | None) -> xr.DataArray:
             "rename the time dim to 'time', e.g. ds.rename(t='time')."
         )
     raise InputError(
-        f"there are {len(series)} time series, {', '.join(series)}: name one with var=, or make them the components of "
-        "one state with ds.to_array('component')."
+        f"there are {len(series)} time series, {', '.join(series)}: name one with var=, or several for one state of "
+        f"several variables, var={series[:2]}."
     )
+
+
+def _stacked(dataset: xr.Dataset, var: tuple[Any, ...], names: list[str]) -> xr.DataArray:
+    """Several variables as one state, numbered by the dim ``variable``."""
+    unknown = [name for name in var if name not in names]
+    if unknown or len(set(var)) < len(var) or not var:
+        raise InputError(
+            f"var={shown(list(var))} does not name distinct variables of the Dataset: choose among "
+            f"{', '.join(names) or '(none)'}."
+        )
+    first = dataset[var[0]]
+    for name in var:
+        if set(dataset[name].dims) != set(first.dims):
+            raise InputError(
+                f"the variables {var[0]!r} {tuple(first.dims)} and {name!r} {tuple(dataset[name].dims)} have other "
+                "dims: only variables on one grid make one state."
+            )
+    if "variable" in first.dims:
+        raise InputError("the dim 'variable' is already there: rename it, e.g. ds.rename(variable='component').")
+    lead = [dim for dim in ("member", "time") if dim in first.dims]
+    return dataset[list(var)].to_array("variable").transpose(*lead, "variable", ...)
 
 
 def _is_bounds(dataset: xr.Dataset, name: str) -> bool:
@@ -229,7 +322,7 @@ def _ordered(array: xr.DataArray) -> xr.DataArray:
     return array.transpose("member", "time", ...)
 
 
-def _with_uniform_time(array: xr.DataArray, dt: float | None, needs_time: bool) -> xr.DataArray:
+def _with_uniform_time(array: xr.DataArray, dt: float | None, needs_time: bool, gaps: bool) -> xr.DataArray:
     if dt is not None and not (is_number(dt) and dt > 0):
         raise InputError(f"dt={shown(dt)} is not a time step: pass a finite positive number.")
     if "time" not in array.coords:
@@ -253,6 +346,9 @@ def _with_uniform_time(array: xr.DataArray, dt: float | None, needs_time: bool) 
     precision = np.finfo(array["time"].dtype).eps if np.issubdtype(array["time"].dtype, np.floating) else 0.0
     if spread.max() > _UNIFORM_RTOL * step + 4 * precision * np.abs(times).max():
         where = int(spread.argmax())
+        filled = _with_missing_times(array, times, units) if gaps else None
+        if filled is not None and (dt is None or abs(dt - increments.min()) <= _UNIFORM_RTOL * dt):
+            return filled
         nearly = spread.max() <= _CALENDAR_RTOL * step
         if nearly and dt is not None and abs(dt - step) <= _CALENDAR_RTOL * step:
             time = xr.DataArray(float(dt) * np.arange(times.size), dims="time", attrs={"units": units})
@@ -269,6 +365,20 @@ def _with_uniform_time(array: xr.DataArray, dt: float | None, needs_time: bool) 
         raise InputError(f"dt={dt:g} contradicts the time coordinate, whose step is {step:g}: leave dt out.")
     coordinate = xr.DataArray(times, dims="time", attrs={**array["time"].attrs, "units": units})
     return array.assign_coords(time=coordinate)
+
+
+def _with_missing_times(array: xr.DataArray, times: NDArray[np.float64], units: str) -> xr.DataArray | None:
+    """Put NaN where samples of a uniform time were left out; None where the times are not multiples of one step."""
+    step = float(np.median(np.diff(times)))
+    place = np.rint((times - times[0]) / step).astype(np.int64)
+    off = np.abs(times - times[0] - step * place).max()
+    if off > _UNIFORM_RTOL * step * times.size or np.any(np.diff(place) < 1) or place[-1] > _MOST_MISSING * times.size:
+        return None
+    step = float((times[-1] - times[0]) / place[-1])
+    if np.abs(times - times[0] - step * place).max() > _CALENDAR_RTOL * step:
+        return None
+    grid = xr.DataArray(times[0] + step * np.arange(place[-1] + 1), dims="time", attrs={"units": units})
+    return array.assign_coords(time=grid.values[place]).reindex(time=grid.values).assign_coords(time=grid)
 
 
 def _numeric_time(time: xr.DataArray) -> tuple[NDArray[np.float64], str]:

@@ -31,6 +31,7 @@ from gfdt.diagnostics.sweep import levels_to_sweep, sweep
 from gfdt.diagnostics.verdict import judge
 from gfdt.errors import InputError
 from gfdt.responses.departure import stein_departure
+from gfdt.responses.layout import FullMatrix, Homogeneous
 from gfdt.responses.observables import find_observable
 from gfdt.responses.prepare import Prepared, check_arguments, prepare
 from gfdt.scores.analytic import AnalyticScore
@@ -104,6 +105,7 @@ def check_score(
     if homogeneous is None and isinstance(getattr(score, "covariance_", None), SpectralCovariance):
         homogeneous = True
     request = check_arguments(trajectory, score, max_lag=0.0, homogeneous=homogeneous, var=var, dims=dims, dt=dt)
+    refuse_several_fields(request.layout)
     levels = levels_to_sweep(request.score, noise_levels)
     ready = prepare(request, progress=progress)
     departure = stein_departure(ready)
@@ -144,6 +146,16 @@ def check_score(
         layout=ready.layout,
         coordinates={dim: ready.trajectory[dim].values for dim in ready.layout.dims},
     )
+
+
+def refuse_several_fields(layout: FullMatrix | Homogeneous) -> None:
+    """Say what to do with several variables at each site, which are not checked per wavenumber."""
+    if not layout.dense and layout.several:
+        raise InputError(
+            f"homogeneous={layout.grid_dims} leaves {layout.dims[0]!r} out, and one field at a time is checked per "
+            f"wavenumber: select one variable, e.g. da.isel({layout.dims[0]}=0), with a score fitted on it, or pass "
+            "homogeneous=False for the full matrix."
+        )
 
 
 def _names(observables: str | Sequence[str]) -> tuple[str, ...]:

@@ -30,7 +30,6 @@ from gfdt.diagnostics.derivatives import Derivatives, Operator, minus_inverse, t
 from gfdt.diagnostics.sample import Sample, covariance_of, rank
 from gfdt.responses.prepare import Prepared
 from gfdt.responses.sums import UnitSums, significance_threshold, standard_error
-from gfdt.responses.units import Unit
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -104,14 +103,14 @@ def fit_gaussians(ready: Prepared) -> GaussianFits:
         return GaussianFits(np.zeros(n_units, dtype=np.int64), [ready.mean], [ready.covariance])
     n_folds = min(_FOLDS, n_units)
     fold = np.arange(n_units) * n_folds // n_units
-    layout, zero = ready.layout, np.zeros(1, dtype=np.int64)
+    layout = ready.layout
     sums: list[Any] = [0.0] * n_folds
     totals: list[Any] = [0.0] * n_folds
     counts = np.zeros(n_folds)
     for index, unit in zip(fold, ready.units, strict=True):
         centred = ready.trajectory.values[unit.member, unit.start : unit.stop] - ready.mean
         series = layout.transform(centred)
-        sums[index] = sums[index] + layout.sums(series, series, Unit(0, 0, len(series)), zero)[0]
+        sums[index] = sums[index] + layout.product(series, series)
         totals[index] = totals[index] + centred.sum(axis=0)
         counts[index] += len(series)
     means, covariances = [], []
@@ -121,7 +120,7 @@ def fit_gaussians(ready: Prepared) -> GaussianFits:
         shift = sum(totals[other] for other in others) / count
         shift = shift if layout.dense else np.full_like(shift, shift.mean())
         offset = layout.transform(shift[None])
-        own = layout.sums(offset, offset, Unit(0, 0, 1), zero)[0]
+        own = layout.product(offset, offset)
         means.append(ready.mean + shift)
         covariances.append(sum(sums[other] for other in others) / count - own)
     return GaussianFits(fold, means, covariances)

@@ -21,7 +21,6 @@ from gfdt.errors import InputError, ReliabilityWarning
 from gfdt.responses.departure import Departure, find_departure
 from gfdt.responses.prepare import Prepared
 from gfdt.responses.sums import UnitSums
-from gfdt.responses.units import Unit
 from gfdt.scores.base import Score
 from gfdt.validation import is_number, shown
 
@@ -123,14 +122,14 @@ def _stein(
     ready: Prepared, sample: Sample, values: NDArray[np.float64], level: float | NDArray[np.float64]
 ) -> Departure:
     """Departure of M on the subsample from P at this noise level."""
-    layout, zero = ready.layout, np.zeros(1, dtype=np.int64)
+    layout = ready.layout
     b = -values
     centre = b.mean(axis=0) if layout.dense else b.mean()
     sums, counts = [], []
     for index in range(len(ready.units)):
         mine = sample.unit == index
         state, source = layout.transform(sample.clean[mine] - ready.mean), layout.transform(b[mine] - centre)
-        sums.append(layout.sums(state, source, Unit(0, 0, len(state)), zero)[0])
+        sums.append(layout.product(state, source))
         counts.append(float(len(state)))
     units = UnitSums(np.stack(sums), np.array(counts).reshape(-1, *[1] * sums[0].ndim))
     return find_departure(

@@ -1,19 +1,22 @@
-r"""Use what is known at t = 0: R(0) = I, the Stein identity -<x s^T> = I.
+r"""Use what is known at t = 0: R(0) = I, the Stein identity -<x s^T> = I, and <A B> = <w . grad A>.
 
 Notation: R(t) is the raw estimate <A(t) B(0)> with B = -s(x), M = -<x s^T> its t = 0 value for A = x, P = C (C +
 sigma^2)^-1 the value M has for Gaussian data and a score learned at noise level sigma. Two errors make M differ
 from I, and each has its own cure (algorithms 6):
 
-- *bias* of the score (finite sigma, an imperfect network) multiplies: R(t) <- R(t) M^-1, on the perturbation index;
-- *sampling noise* of the record adds: R(t) <- R(t) - c(t) (M - I), c by regression over the resampling units.
+- *bias* of the score (finite sigma, an imperfect network) multiplies: s <- M^-T s, that is R(t) <- R(t) M^-1, on the
+  perturbation index; for a state-dependent w or a change of the noise the corrected score goes into B;
+- *sampling noise* of the record adds: R(t) <- R(t) - c(t) D, D = R(0) - <w . grad A>, c by regression over the
+  resampling units; <w . grad A> is the average over the record of what R(0) is for an exact score.
 
 "stein" is the first alone. "auto" divides by M where M is known well and by P where it is not,
 
     M~ = w M + (1 - w) P,      w = tau^2 / (tau^2 + SE[M]^2),      tau^2 = max(0.05^2, |M - P|^2 - 9 SE[M]^2)
 
 (the posterior mean of a prior that trusts P to 5 %, or as far as M is seen to depart from it beyond three standard
-errors), and gives the remaining M M~^-1 - I, which is mostly noise, to the second. The same formulas hold for matrices
-and per wavenumber of a homogeneous field (:mod:`gfdt.responses.algebra`). Where the data have no variance R(t) = 0.
+errors), and gives what remains of D to the second, as far as it can be noise: by the share min(1, 9 SE[D]^2/D^2). The
+same formulas hold for matrices and per wavenumber of a homogeneous field (:mod:`gfdt.responses.algebra`). Where the data
+have no variance R(t) = 0.
 """
 
 from __future__ import annotations
@@ -29,113 +32,121 @@ from gfdt.responses.sums import UnitSums, standard_error
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["MODES", "Correction", "find_correction"]
+__all__ = ["MODES", "Correction", "find_control", "find_correction"]
 
 MODES = ("auto", "stein", "none")
 _PRIOR_SPREAD = 0.05  # "a few per cent": how far the Gaussian factor P is trusted
 _MIN_UNITS = 20  # a regression over fewer units adds more noise than it removes
+_BIAS = 3.0  # standard errors of D beyond which it is not noise
+_ROUNDING = 1e-6  # a D that varies less than this part of R(0) is zero by construction
 
 
 @dataclass(frozen=True)
 class Correction:
-    """How to correct R(t), and how the correction's own noise enters the error.
+    """What the score is divided by.
 
     Attributes
     ----------
+    mode : "auto", "stein" or "none"
     algebra : of the layout, on the support of the density
-    divisor : M~, or None for no division
-    control : c(t) as an array like R, or None
+    divisor, inverse : M~ and its inverse, or None for no division
     weight : w, the share of the measured M in M~ (None where M~ is not a mixture)
     condition : condition number of M~ (dimensionless, on the support); 1 for no division
     """
 
+    mode: str
     algebra: Algebra
     divisor: NDArray[Any] | None = None
-    control: NDArray[Any] | None = None
+    inverse: NDArray[Any] | None = None
     weight: NDArray[np.float64] | None = None
     condition: float = 1.0
 
     def divide(self, values: NDArray[Any]) -> NDArray[Any]:
         """Return ``values`` M~^-1 (on the last, the perturbation index)."""
-        return values if self.divisor is None else self.algebra.divide(values, self.divisor)
+        return values if self.inverse is None else self.algebra.times(values, self.inverse)
 
-    def apply(self, raw: NDArray[Any], stein: NDArray[Any]) -> NDArray[Any]:
-        """Return the corrected response from the raw one (n_lags first) and M."""
-        out = self.divide(raw)
-        if self.control is not None:
-            out = out - self.control * (self.divide(stein) - self.algebra.identity)
-        return out
+    def divide_series(self, series: NDArray[Any]) -> NDArray[Any]:
+        """Return the series of corrected scores (or of anything linear in the score)."""
+        return series if self.inverse is None else self.algebra.times_series(series, self.inverse)
 
-    def influence(
-        self, raw: NDArray[Any], stein: NDArray[Any], corrected: NDArray[Any], *, fitted: bool
-    ) -> NDArray[Any]:
-        r"""First-order error of the corrected response from one unit's errors of R(t) and M.
+    def slopes(self, stein: UnitSums, *, fitted: bool) -> NDArray[Any] | None:
+        r"""Return how the corrected score moves with each unit: ds = -E_u^H s, so that dR(t) = -R(t) E_u.
 
-        With dR, dM the unit's influences,  d(corrected) = dR M~^-1 - G(t) dM M~^-1,  where G is
-
-        - R(t) for a score fitted on this trajectory: -<x s^T> is then (nearly) fixed by the fit, so the estimate
-          varies as the ratio C(t) C(0)^-1 does;
-        - w R(t) + (1 - w) c(t) for a score known beforehand, from differentiating M~ and the control.
+        - For a score fitted on this trajectory -<x s^T> is (nearly) fixed by the fit, so the estimate varies as the
+          ratio C(t) C(0)^-1 does: E_u = dM_u M~^-1.
+        - For a score known beforehand E_u = w dM_u M~^-1, from differentiating M~; None without a correction.
         """
-        d_raw, d_stein = self.divide(raw), self.divide(stein)
         if fitted:
-            return d_raw - self.algebra.times(corrected, d_stein)
+            return self.divide(stein.influence())
         if self.divisor is None:
-            return d_raw
-        if self.weight is None:
-            return d_raw - self.algebra.times(corrected, d_stein)
-        out = d_raw - self.algebra.times(corrected, self.weight * d_stein)
-        if self.control is not None:
-            out = out - self.control * ((1 - self.weight) * d_stein)
-        return out
+            return None
+        slopes = self.divide(stein.influence())
+        return slopes if self.weight is None else self.weight * slopes
 
 
 def find_correction(
     mode: str,
-    raw: UnitSums,
     stein: UnitSums,
     *,
     parametric: NDArray[Any],
     scale: NDArray[np.float64] | float,
     algebra: Algebra,
-    state_like: bool,
 ) -> Correction:
-    """Choose M~ and c(t).
+    """Choose M~.
 
     Parameters
     ----------
     mode : "auto", "stein" or "none"
-    raw, stein : UnitSums
-        Of R(t), shape (unit, lag, ...), and of M, shape (unit, ...).
+    stein : UnitSums
+        Of M, shape (unit, ...).
     parametric : P, shape of M
     scale : shape of M or 1
         sd_j / sd_i, which makes M_ij a pure number.
     algebra : Algebra
         Of the layout the sums are in.
-    state_like : bool
-        Whether the observable has the state's dims, so that R_ij(t) goes with M_ij.
     """
     if mode == "none":
-        return Correction(algebra)
+        return Correction(mode, algebra)
     measured = stein.mean()
     if mode == "stein":
-        return Correction(algebra, measured, condition=_condition(algebra, measured * scale))
-    n_units = stein.sums.shape[0]
+        return Correction(mode, algebra, measured, algebra.inverse(measured), None, _condition(algebra, measured * scale))
     variance = standard_error(stein.influence()) ** 2
     variance = variance * scale**2
     evidence = np.abs((measured - parametric) * scale) ** 2 - 9 * variance
     prior = np.maximum(_PRIOR_SPREAD**2, evidence)
     weight = prior / (prior + variance)
     divisor = weight * measured + (1 - weight) * parametric
-    condition = _condition(algebra, divisor * scale)
-    plain = Correction(algebra, divisor, None, weight, condition)
-    if n_units < _MIN_UNITS or not state_like:
-        return plain
-    d_raw = np.moveaxis(plain.divide(raw.influence()), 1, 0)
-    d_stein = plain.divide(stein.influence())
-    spread = (np.abs(d_stein) ** 2).sum(axis=0)
-    control = (d_raw * d_stein.conj()).sum(axis=1) / np.where(spread > 0, spread, 1.0)
-    return Correction(algebra, divisor, control, weight, condition)
+    return Correction(mode, algebra, divisor, algebra.inverse(divisor), weight, _condition(algebra, divisor * scale))
+
+
+def find_control(
+    error: NDArray[Any], departure: NDArray[Any], departure_error: NDArray[Any], regressor: NDArray[Any] | None = None
+) -> NDArray[Any] | None:
+    """Return c(t), shape (lag, ...), times the share of D that can be noise; None where there is nothing to gain.
+
+    Parameters
+    ----------
+    error : (unit, lag, ...)
+        First-order errors of R(t) from each unit.
+    departure : (...)
+        D, what R(0) misses its known value by.
+    departure_error : (unit, ...)
+        Errors of D from each unit.
+    regressor : (unit, ...), optional
+        What c is regressed on. Default None: the errors of D.
+    """
+    if len(error) < _MIN_UNITS:
+        return None
+    slope = departure_error if regressor is None else regressor
+    size = (np.abs(slope) ** 2).sum(axis=0)
+    usable = size > _ROUNDING**2 * (np.abs(error[:, 0]) ** 2).sum(axis=0)
+    if not usable.any():
+        return None
+    control = np.einsum("ul...,u...->l...", error, slope.conj()) / np.where(usable, size, 1.0)
+    stderr, found = standard_error(departure_error), np.abs(departure)
+    beyond = found > _BIAS * stderr
+    share = np.where(beyond, (_BIAS * stderr / np.where(beyond, found, 1.0)) ** 2, 1.0)
+    return control * np.where(usable, share if regressor is None else 1.0, 0.0)
 
 
 def _condition(algebra: Algebra, divisor: NDArray[Any]) -> float:

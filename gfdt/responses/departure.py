@@ -124,10 +124,18 @@ def find_departure(
     shifted = algebra.identity * scale + (stein.mean() - parametric) * scale
     stderr = standard_error(stein.influence() * scale)
     n_units = influence.shape[0]
-    if algebra.dense:
+    strengths: NDArray[np.float64]
+    noise: Any
+    if algebra.kind == "matrix":
         strengths = algebra.strengths(shifted)
         rows, columns = (np.sqrt((stderr**2).sum(axis=axis)).max() for axis in (1, 0))
         noise = significance_threshold(1, n_units) / 2 * (rows + columns)
+    elif algebra.kind == "blocks":
+        # What is off the support is taken for present: it can neither be weak nor strong.
+        absent = np.eye(algebra.n_variables) - algebra.identity
+        strengths = np.linalg.svd(shifted + absent * scale, compute_uv=False)
+        rows, columns = (np.sqrt((stderr**2).sum(axis=axis)).max(axis=1) for axis in (2, 1))
+        noise = (significance_threshold(len(strengths), n_units) / 2 * (rows + columns))[:, None]
     else:
         present = algebra.identity > 0
         strengths = np.abs(shifted[present])
@@ -136,7 +144,7 @@ def find_departure(
         measured,
         influence,
         algebra.identity * scale,
-        algebra.n_present ** (2 if algebra.dense else 1),
+        algebra.n_entries,
         weakest=float(strengths.min()),
         strongest=float(strengths.max()),
         lost=bool((strengths + noise).min() < _HALF or (strengths - noise).max() > 1 / _HALF),
@@ -168,5 +176,5 @@ def warn_of_a_bad_score(departure: Departure, condition: float) -> None:
         "gfdt.check_score and correction='none', train longer, or check that score and trajectory belong to the same "
         "system.",
         UnreliableScoreWarning,
-        stacklevel=3,
+        stacklevel=4,
     )

@@ -1,10 +1,11 @@
-r"""The response of a stationary system to a small kick, from its unperturbed trajectory.
+r"""The response of a stationary system to a small push, from its unperturbed trajectory.
 
-GFDT (PRL eq. 3-4): a small drift perturbation e_j f(t) changes <A> by int R_Aj(t - t') f(t') dt' with
+GFDT (PRL eq. 3-4): a small drift perturbation w(x) f(t) changes <A> by int R_A(t - t') f(t') dt' with
 
-    R_Aj(t) = <A(x(t)) B_j(x(0))>,        B_j = -s_j(x),        s = grad log rho,
+    R_A(t) = <A(x(t)) B(x(0))>,        B = -[div w + w . s],        s = grad log rho,
 
-so that R(0) = I for A = x. What is done with that last identity is in :mod:`gfdt.responses.correction`.
+so that for a kick e_j of each component, w = e_j and A = x, R(0) = I. :mod:`gfdt.responses.perturbations` has the B of other
+perturbations, :mod:`gfdt.responses.correction` what is done with what is known at t = 0.
 
 Error bars: every resampling unit u (a member, or a block of time; :mod:`gfdt.responses.units`) contributes e_u to the
 error of the estimate, to first order; stderr^2 = n/(n - 1) sum_u e_u^2. This is the limit of the bootstrap over
@@ -14,6 +15,7 @@ estimate +- t_{n-1} stderr.
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
@@ -21,16 +23,20 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import xarray as xr
-from scipy import stats
 
 from gfdt._version import __version__
 from gfdt.errors import InputError
+from gfdt.responses.assemble import Estimate, frame_of, label, make_estimate
 from gfdt.responses.correction import MODES, Correction, find_correction
 from gfdt.responses.departure import stein_departure, warn_of_a_bad_score
-from gfdt.responses.prepare import Prepared, check_arguments, prepare
+from gfdt.responses.observables import Record, check_observable, find_observables
+from gfdt.responses.perturbations import Kick, NoiseAmplitude, Perturbation, find_perturbation
+from gfdt.responses.prepare import Prepared, Request, check_arguments, prepare
+from gfdt.responses.several import average
+from gfdt.scores.analytic import AnalyticScore
 from gfdt.scores.base import Score
 from gfdt.scores.gaussian import GaussianScore
-from gfdt.trajectory import Source, time_step, time_unit
+from gfdt.trajectory import Source
 from gfdt.validation import is_number, shown
 
 if TYPE_CHECKING:
@@ -38,66 +44,83 @@ if TYPE_CHECKING:
 
 __all__ = ["response"]
 
-_ROUNDING = 1e-9  # a band narrower than this part of the largest response is rounding, not knowledge
+_EXAMPLES = 8  # states shown to a user's function to learn what it returns
 
 
 def response(
     trajectory: Source,
-    score: Score | Callable[[NDArray[Any]], NDArray[Any]],
+    score: Score | Callable[[NDArray[Any]], NDArray[Any]] | Sequence[Any],
     *,
     max_lag: float,
     lag_stride: int = 1,
-    observable: str | None = None,
-    perturbation: None = None,
+    observable: Any = None,
+    perturbation: Any = None,
     homogeneous: bool | str | Sequence[str] | None = None,
     correction: str = "auto",
     confidence: float | None = 0.95,
-    var: str | None = None,
+    var: str | Sequence[str] | None = None,
     dims: Sequence[str] | None = None,
     dt: float | None = None,
     progress: bool | None = None,
 ) -> xr.Dataset:
-    r"""Estimate the linear response R(t) = -<A(x(t)) s(x(0))> to a kick of each state component.
+    r"""Estimate the linear response R(t) = <A(x(t)) B(x(0))> to a small perturbation.
 
     Parameters
     ----------
-    trajectory : DataArray, Dataset, path or ndarray
-        The unperturbed stationary record; see :func:`gfdt.load_trajectory`.
-    score : Score or callable
-        s(x), fitted or exact, in the units of the data.
+    trajectory : DataArray, Dataset, path, ndarray, or list of these
+        The unperturbed stationary record; see :func:`gfdt.load_trajectory`. Members may have gaps (samples that are
+        NaN in all components, or left out of the time coordinate) and different lengths (a list).
+    score : Score, callable, or sequence of them
+        s(x), fitted or exact, in the units of the data. Several (networks of different seeds): the response is the
+        average of theirs, ``score_spread`` their standard deviation, which is added to the error.
     max_lag : float
         Largest lag, in the trajectory's time unit; must be shorter than the record.
     lag_stride : int
         Every how many samples a lag is computed. Default 1.
-    observable : str, optional
-        "mean", "second_moment", "variance", "moment3", "moment4" of every component. Default None: the state itself.
-    perturbation : None
-        Every state component is kicked by one unit at t = 0.
+    observable : str, class, callable, or several in a list or dict, optional
+        What is observed. Default None: the state itself. "mean", "second_moment", "variance", "moment3", "moment4" of
+        every component; "covariance" of every pair (of a homogeneous field by separation); "pdf", the one-point
+        density, or :class:`gfdt.Density` with values and bandwidth of one's own; :class:`gfdt.Exceedance`
+        of a threshold; "spectrum" of a homogeneous field; any function of labelled states (time, *state) that
+        keeps ``time`` (its other dims are kept too; one that returns the state's dims is taken for local, which
+        matters with homogeneous). Several must have the same dims and are numbered by the dim ``observable``.
+    perturbation : None, array, Drift, NoiseAmplitude, or several in a list or dict, optional
+        What is pushed. Default None: every state component, by one unit at t = 0. An array over the state is a constant
+        pattern, :class:`gfdt.Drift` any w(x), :class:`gfdt.NoiseAmplitude` the noise. Several are numbered by the
+        dim ``perturbation``.
     homogeneous : None, True or sequence of str
         State dims along which the system is statistically the same everywhere and periodic, e.g. ``("y", "x")``:
         the response is then a function of displacement, averaged over all kick sites, and costs n numbers a lag
-        instead of n^2. Default None: the full matrix.
+        instead of n^2. All state dims, or all but the first, which then numbers variables at each site. With Drift
+        or NoiseAmplitude, which must then be the same everywhere too, local observables are averaged over sites.
+        Default None: the full matrix.
     correction : "auto", "stein" or "none"
-        How the identity R(0) = I is used; see :mod:`gfdt.responses.correction`. Default "auto". For a
+        How what is known at t = 0 is used; see :mod:`gfdt.responses.correction`. Default "auto". For a
         :class:`GaussianScore` "auto" is "stein", i.e. the classical C(t) C(0)^-1 (and "none" if it has shrinkage).
     confidence : float in (0, 1) or None
         Level of the band ``lower``, ``upper``. None: no error bars. Default 0.95, the custom.
     var, dims, dt
-        As in :func:`gfdt.load_trajectory`.
+        As in :func:`gfdt.load_trajectory`; ``var`` may name several variables, which then are one state.
     progress : bool, optional
         Show a progress bar on stderr. Default None: only on a terminal.
 
     Returns
     -------
     Dataset
-        ``response``, ``stderr``, ``lower``, ``upper`` with dims ``(lag, *state, *state_src)``, or
-        ``(lag, d<dim>, ...)`` when homogeneous: centred signed displacement in grid cells (observed site minus
-        kicked site), so ``.sel(dy=0, dx=1)`` is one cell in +x from the kick. The unit is that of A over that of x.
+        ``response``, ``stderr``, ``lower``, ``upper`` with dims ``lag``, those of the observable, then those of the
+        perturbation: ``(lag, *state, *state_src)``, or ``(lag, d<dim>, ...)`` when homogeneous: centred signed
+        displacement in grid cells (observed site minus kicked site), so ``.sel(dy=0, dx=1)`` is one cell in +x from
+        the kick; with several variables ``(lag, variable, d<dim>, ..., variable_src)``; only ``(lag, *observed)``
+        for one pattern, Drift or NoiseAmplitude. The unit is that of A over that of x (or of f times time).
+        ``influence`` (unit, ...), where it is not too large: the first-order error from each resampling unit, from which
+        the error of anything linear in the response follows. ``observable_mean``, ``observable_std``: of A in the
+        record.
         A direction or wavenumber in which the record has no variance does not respond: R(0) is then the projector on
         the rest, and at displacement zero the share of wavenumbers with variance.
         Attributes: ``stein_departure`` (rms of |M P^-1 - I| beyond sampling noise), ``stein_worst`` and
         ``stein_worst_stderr`` (its most significant entry), ``score_verdict`` (green, amber or red, by these),
-        ``correction_condition`` (condition number of what was divided by).
+        ``correction_condition`` (condition number of what was divided by), ``target_departure`` (rms of R(0) minus its
+        known value <w . grad A>, in standard errors, before it was used).
 
     Raises
     ------
@@ -114,71 +137,37 @@ def response(
 
     References
     ----------
-    Giorgini et al., Phys. Rev. Lett. 133, 267302 (2024), eq. 3-5.
+    Giorgini et al., Phys. Rev. Lett. 133, 267302 (2024), eq. 3-5; higher moments: arXiv:2504.13333.
     """
-    if perturbation is not None:
-        raise InputError(
-            f"perturbation={shown(perturbation)} is not supported: leave it None (every component is kicked) and "
-            "combine the columns of the result, e.g. (R.response * w).sum('component_src')."
-        )
     _check_options(correction, confidence)
-    request = check_arguments(
-        trajectory,
-        score,
-        max_lag=max_lag,
-        lag_stride=lag_stride,
-        observable=observable,
-        homogeneous=homogeneous,
-        var=var,
-        dims=dims,
-        dt=dt,
-    )
-    ready = prepare(request, progress=progress, errors_wanted=confidence is not None)
-    layout = ready.layout
-    mode = _mode(correction, ready.score)
-    found = find_correction(
-        mode,
-        ready.raw,
-        ready.stein,
-        parametric=layout.parametric(ready.covariance, ready.score.noise_level_),
-        scale=layout.scale(ready.covariance),
-        algebra=layout.algebra(ready.covariance),
-        state_like=ready.observable == "mean",
-    )
-    estimate = found.apply(ready.raw.mean(), ready.stein.mean())
-    departure = stein_departure(ready)
-    warn_of_a_bad_score(departure, found.condition)
-    data = {"response": layout.to_physical(estimate)}
-    if confidence is not None:
-        stderr = _standard_error(ready, found, estimate)
-        data |= _band(data["response"], stderr, confidence, ready.raw.sums.shape[0])
-    out = _labelled(data, ready)
+    scores = list(score) if isinstance(score, list | tuple) else [score]
+    if not scores:
+        raise InputError("score is an empty list: pass a fitted score, or several.")
+    results = []
+    for item in scores:
+        request, plan = _plan(
+            trajectory,
+            item,
+            observable,
+            perturbation,
+            max_lag=max_lag,
+            lag_stride=lag_stride,
+            homogeneous=homogeneous,
+            var=var,
+            dims=dims,
+            dt=dt,
+        )
+        # The same validated record for every score, so that it is read once.
+        trajectory, var, dims, dt = request.trajectory, None, None, None
+        results.append(_estimate(request, plan, observable, correction, confidence, progress))
+    out = results[0] if len(results) == 1 else average(results, confidence)
     return out.assign_attrs(
-        title="linear response function",
-        Conventions="CF-1.11",
-        source=f"gfdt {__version__}",
-        references="Giorgini et al., Phys. Rev. Lett. 133, 267302 (2024)",
-        created=datetime.now(UTC).isoformat(timespec="seconds"),
-        estimator=ready.score.label,
-        observable=ready.observable,
-        correction=mode,
-        correction_summary=_summary(found),
-        noise_level=_attribute(ready.score.noise_level_),
-        score_verdict=departure.verdict,
-        stein_departure=departure.excess,
-        stein_worst=float(np.abs(departure.measured - departure.identity)[departure.worst]),
-        stein_worst_stderr=float(departure.stderr[departure.worst]),
-        correction_condition=found.condition,
-        resampling=ready.unit_text,
-        confidence=float(confidence) if confidence is not None else "none",
-        n_members=int(ready.trajectory.sizes["member"]),
-        n_times=int(ready.trajectory.sizes["time"]),
         config_json=json.dumps(
             {
                 "max_lag": float(max_lag),
                 "lag_stride": int(lag_stride),
                 "correction": correction,
-                "homogeneous": list(layout.dims) if not layout.dense else [],
+                "homogeneous": [] if request.layout.dense else list(request.layout.grid_dims),
             }
         ),
     )
@@ -190,11 +179,13 @@ def check_request(
     *,
     correction: str,
     confidence: float | None,
+    observable: Any = None,
+    perturbation: Any = None,
     **options: Any,
 ) -> None:
     """Raise what :func:`response` would raise for these arguments, without its work."""
     _check_options(correction, confidence)
-    check_arguments(trajectory, score, **options)
+    _plan(trajectory, score, observable, perturbation, **options)
 
 
 def _check_options(correction: str, confidence: float | None) -> None:
@@ -204,6 +195,115 @@ def _check_options(correction: str, confidence: float | None) -> None:
         raise InputError(
             f"confidence={shown(confidence)} is not a level between 0 and 1: 0.95 is the custom; None for no band."
         )
+
+
+def _plan(
+    trajectory: Source, score: Any, observable: Any, perturbation: Any, **options: Any
+) -> tuple[Request, tuple[Perturbation, bool]]:
+    """Validate all arguments and bind the perturbation to the state."""
+    check_observable(observable)
+    request = check_arguments(trajectory, score, gaps=True, **options)
+    known = _told_of_its_state(request.score, request) if _needs_derivative(perturbation) else request.score
+    return request, find_perturbation(perturbation, request.trajectory, request.layout, known)
+
+
+def _needs_derivative(perturbation: Any) -> bool:
+    items = perturbation.values() if isinstance(perturbation, dict) else perturbation
+    items = items if isinstance(perturbation, dict | list | tuple) else [perturbation]
+    return any(isinstance(item, NoiseAmplitude) for item in items)
+
+
+def _told_of_its_state(score: Score, request: Request) -> Score:
+    """A formula is differentiated along the state dims, which only a fit tells it."""
+    if not isinstance(score, AnalyticScore) or hasattr(score, "state_shape_"):
+        return score
+    noise = score.noise_level_
+    score = copy.copy(score).fit(request.trajectory)
+    score.noise_level_ = noise
+    return score
+
+
+def _estimate(
+    request: Request,
+    plan: tuple[Perturbation, bool],
+    observable: Any,
+    correction: str,
+    confidence: float | None,
+    progress: bool | None,
+) -> xr.Dataset:
+    """The response with one score."""
+    ready = prepare(request, progress=progress, errors_wanted=confidence is not None)
+    layout = ready.layout
+    found = find_correction(
+        _mode(correction, ready.score),
+        ready.stein,
+        parametric=layout.parametric(ready.covariance, ready.score.noise_level_),
+        scale=layout.scale(ready.covariance),
+        algebra=layout.algebra(ready.covariance),
+    )
+    departure = stein_departure(ready)
+    warn_of_a_bad_score(departure, found.condition)
+    observables, one = find_observables(observable, _record(ready))
+    perturbation, single = plan
+    estimates, parts = [], []
+    for item in observables:
+        frame = frame_of(ready, item, perturbation, single)
+        made = make_estimate(ready, item, perturbation, found, frame, errors_wanted=confidence is not None)
+        estimates.append(made)
+        parts.append(label(made, ready, frame, confidence))
+    out = parts[0] if one else _side_by_side(parts, [item.name for item in observables])
+    kicked = "component" if isinstance(perturbation, Kick) else ", ".join(item.name for item in perturbation)
+    return out.assign_attrs(
+        title="linear response function",
+        Conventions="CF-1.11",
+        source=f"gfdt {__version__}",
+        references="Giorgini et al., Phys. Rev. Lett. 133, 267302 (2024)",
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        estimator=ready.score.label,
+        observable=", ".join(item.name for item in observables),
+        perturbation=f"kick of each {kicked}" if isinstance(perturbation, Kick) else kicked,
+        correction=found.mode,
+        correction_summary=_summary(found, estimates),
+        noise_level=_attribute(ready.score.noise_level_),
+        score_verdict=departure.verdict,
+        stein_departure=departure.excess,
+        stein_worst=float(np.abs(departure.measured - departure.identity)[departure.worst]),
+        stein_worst_stderr=float(departure.stderr[departure.worst]),
+        correction_condition=found.condition,
+        target_departure=float(np.sqrt(np.mean([item.departure**2 for item in estimates]))),
+        resampling=ready.unit_text + _error_lags(estimates, ready),
+        confidence=float(confidence) if confidence is not None else "none",
+        n_members=int(ready.trajectory.sizes["member"]),
+        n_times=int(ready.trajectory.sizes["time"]),
+        n_samples=ready.n_samples,
+        n_units=len(ready.units),
+    )
+
+
+def _record(ready: Prepared) -> Record:
+    """What observables need to know of the record."""
+    layout, values = ready.layout, ready.trajectory.values
+    if layout.dense:
+        spread = np.sqrt(np.diagonal(ready.covariance)).reshape(layout.shape)
+    else:
+        variance = layout.to_physical(ready.covariance)
+        centre = tuple(n // 2 for n in layout.grid)
+        sites = np.sqrt(np.diagonal(variance[:, *centre]) if layout.several else variance[centre])
+        spread = np.broadcast_to(np.reshape(sites, (-1, *[1] * len(layout.grid))[0 if layout.several else 1 :]), layout.shape)
+    examples = values[0][ready.present(0)][:_EXAMPLES].astype(np.float64)
+    low, high = float(np.nanmin(values)), float(np.nanmax(values))
+    return Record(ready.trajectory, layout, ready.mean, spread, low, high, ready.n_samples, examples)
+
+
+def _side_by_side(parts: list[xr.Dataset], names: list[str]) -> xr.Dataset:
+    """Several observables along a dim of their own, after lag."""
+    out = xr.concat(parts, xr.Variable("observable", names), combine_attrs="override")
+    first = str(out.attrs["observable_dims"])
+    for name in ("response", "stderr", "lower", "upper", "influence"):
+        if name in out:
+            lead = ("unit", "lag") if name == "influence" else ("lag",)
+            out[name] = out[name].transpose(*lead, "observable", ...)
+    return out.assign_attrs(observable_dims=f"observable {first}".strip())
 
 
 def _mode(correction: str, score: Score) -> str:
@@ -218,46 +318,12 @@ def _attribute(noise_level: float | NDArray[np.float64]) -> float | NDArray[np.f
     return float(levels[0]) if levels.size == 1 else np.ravel(np.asarray(noise_level, dtype=np.float64))
 
 
-def _standard_error(ready: Prepared, found: Correction, estimate: NDArray[Any]) -> NDArray[np.float64]:
-    raw = ready.raw
-    total, count = raw.mean(), raw.counts.sum(axis=0)
-    variance: Any = 0.0
-    for sums, counts, d_stein in zip(raw.sums, raw.counts, ready.stein.influence(), strict=True):
-        d_raw = (sums - counts * total) / count
-        error = found.influence(d_raw, d_stein, estimate, fitted=ready.fitted_here)
-        variance = variance + ready.layout.to_physical(error) ** 2
-    n_units = raw.sums.shape[0]
-    return np.sqrt(variance * n_units / max(n_units - 1, 1))
+def _error_lags(estimates: list[Estimate], ready: Prepared) -> str:
+    used = min(item.n_error_lags for item in estimates)
+    return "" if used == ready.lags.size else f"; errors at {used} of {ready.lags.size} lags, interpolated between"
 
 
-def _band(
-    estimate: NDArray[np.float64], stderr: NDArray[np.float64], confidence: float, n_units: int
-) -> dict[str, NDArray[np.float64]]:
-    half = stats.t.ppf(0.5 + confidence / 2, max(n_units - 1, 1)) * stderr + _ROUNDING * np.abs(estimate).max()
-    return {"stderr": stderr, "lower": estimate - half, "upper": estimate + half}
-
-
-def _labelled(data: dict[str, NDArray[Any]], ready: Prepared) -> xr.Dataset:
-    layout, array = ready.layout, ready.trajectory
-    coords: dict[str, Any] = {"lag": ready.lags * time_step(array), **layout.coords(array)}
-    long_names = {
-        "response": "response of the observable to a unit kick at lag 0",
-        "stderr": "standard error of the response",
-        "lower": "lower end of the confidence band",
-        "upper": "upper end of the confidence band",
-    }
-    variables = {
-        key: (tuple(coords), value, {"long_name": long_names[key], "units": "1"}) for key, value in data.items()
-    }
-    out = xr.Dataset(variables, coords=coords)
-    out["lag"].attrs.update(long_name="lag", units=time_unit(array))
-    for dim in coords:
-        if dim != "lag" and not layout.dense:
-            out[dim].attrs.update(long_name=f"displacement from the kick along {dim[1:]}", units="grid cells")
-    return out
-
-
-def _summary(found: Correction) -> str:
+def _summary(found: Correction, estimates: list[Estimate]) -> str:
     if found.divisor is None:
         return "R(0) = I was not used"
     absent = found.algebra.size - found.algebra.n_present
@@ -267,5 +333,6 @@ def _summary(found: Correction) -> str:
         return f"R(0) = I imposed by dividing by the measured R(0){missing}"
     share = float((found.weight > 0.5).mean())
     rest = "" if share == 1 else f" in {100 * share:.0f} % of its entries, by the known blur of sigma in the others"
-    noise = "; what remained was removed as sampling noise" if found.control is not None else ""
+    controlled = any(item.controlled for item in estimates)
+    noise = "; what remained was removed as sampling noise" if controlled else ""
     return f"R(0) = I imposed by dividing by the measured R(0){rest}{noise}{missing}"

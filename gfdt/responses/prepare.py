@@ -1,23 +1,22 @@
-r"""From trajectory and score to per-unit correlation sums: all that is read off the data, once.
+r"""From trajectory and score to the t = 0 sums: all that every response of a record has in common.
 
 B = -s(x) is the conjugate variable of a kick of each component, M = <(x - m) B^T> its t = 0 covariance with the
-state, C the covariance of the state. Everything after this module works on these few sums.
+state, C the covariance of the state. Missing samples have B = 0 and are not counted.
 """
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from tqdm.auto import tqdm
 
 from gfdt.errors import InputError, ReliabilityWarning
-from gfdt.responses.correlation import pair_counts
-from gfdt.responses.layout import FullMatrix, Homogeneous
-from gfdt.responses.observables import find_observable
+from gfdt.record import complete_times, scratch, time_blocks
+from gfdt.responses.layout import FullMatrix, Homogeneous, Layout
 from gfdt.responses.sums import UnitSums
 from gfdt.responses.units import MAX_SERIES, MIN_MEMBERS, Unit, resampling_units
 from gfdt.scores.analytic import AnalyticScore
@@ -31,7 +30,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Prepared", "Request", "check_arguments", "prepare"]
 
-_MAX_BYTES = 2 * 2**30  # of per-unit sums; at the peak three times as much is in use
+_MAX_BYTES = 2 * 2**30  # of per-unit t = 0 matrices
+# Blocks of large matrices: sixteen know a standard error to 18 %, and every one costs a matrix for each lag.
+_MOST_NUMBERS, _FEWEST_BLOCKS = 2**21, 16
 
 
 @dataclass(frozen=True)
@@ -42,31 +43,27 @@ class Request:
     ----------
     trajectory : the record (member, time, *state), its dims ordered as the score's
     score : Score
-    observable, function : name of the observable, and A(x', m)
     layout : FullMatrix or Homogeneous
     lags : (n_lags,) in samples
     """
 
     trajectory: xr.DataArray
     score: Score
-    observable: str
-    function: Callable[[NDArray[Any], NDArray[Any]], NDArray[Any]]
-    layout: FullMatrix | Homogeneous
+    layout: Layout
     lags: NDArray[np.int64]
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """Everything a response estimate is made of.
+    """Everything that responses to any perturbation are made of.
 
     Attributes
     ----------
-    trajectory : the validated record (member, time, *state), its dims ordered as the score's
+    trajectory : the validated record (member, time, *state), its dims ordered as the score's; NaN where missing
+    there : (member, time) bool, or None where no sample is missing
     score : Score
-    observable : str
     layout : FullMatrix or Homogeneous
     lags : (n_lags,) in samples
-    raw : UnitSums of <A(t) B(0)>, (unit, lag, ...)
     stein : UnitSums of M, (unit, ...)
     conjugate_units : UnitSums of B itself, (unit, d)
     units : the resampling units
@@ -77,11 +74,10 @@ class Prepared:
     """
 
     trajectory: xr.DataArray
+    there: NDArray[np.bool_] | None
     score: Score
-    observable: str
-    layout: FullMatrix | Homogeneous
+    layout: Layout
     lags: NDArray[np.int64]
-    raw: UnitSums
     stein: UnitSums
     conjugate_units: UnitSums
     units: list[Unit]
@@ -94,43 +90,101 @@ class Prepared:
     @property
     def conjugate_mean(self) -> NDArray[np.float64]:
         """<B>, which is zero for an exact score; one number for all sites of a homogeneous field."""
-        return _mean(self.conjugate, self.layout)
+        mean = self.conjugate_units.mean().reshape(self.layout.shape)
+        return self.layout.site_mean(mean)
+
+    @property
+    def n_samples(self) -> int:
+        """Number of states there are."""
+        return int(self.conjugate_units.counts.sum())
+
+    def present(self, member: int) -> NDArray[np.bool_]:
+        """Which samples of a member there are, (time,)."""
+        if self.there is None:
+            return np.ones(self.trajectory.sizes["time"], dtype=bool)
+        return self.there[member]
+
+    def centred(self, member: int, times: slice = slice(None)) -> NDArray[np.float64]:
+        """Return x - m of a member, (time, *state), zero where a sample is missing."""
+        out = self.trajectory.values[member, times] - self.mean
+        if self.there is not None:
+            out[~self.there[member, times]] = 0.0
+        return out
+
+    def source(self, member: int, times: slice = slice(None)) -> NDArray[np.float64]:
+        """Return B - <B> of a member, (time, *state), zero where a sample is missing."""
+        out = self.conjugate[member, times] - self.conjugate_mean
+        if self.there is not None:
+            out[~self.there[member, times]] = 0.0
+        return out
+
+    def of_member(self, member: int) -> list[int]:
+        """Return the indices of the units of a member, in order of time."""
+        return [index for index, unit in enumerate(self.units) if unit.member == member]
 
 
 def prepare(request: Request, *, progress: bool | None, errors_wanted: bool = True) -> Prepared:
-    """Evaluate the score on every state and accumulate the sums."""
-    array, score, layout, lags = request.trajectory, request.score, request.layout, request.lags
+    """Evaluate the score on every state and accumulate the sums at t = 0."""
+    array, score, layout = request.trajectory, request.score, request.layout
     x = array.values
-    mean = _mean(x, layout)
-    units, unit_text = _units(x, mean, layout, warn=errors_wanted)
-    needed = len(units) * layout.unit_bytes(lags.size)
+    there = complete_times(x)
+    mean = layout.site_mean(_mean(x, there))
+    units, unit_text = _units(x, there, mean, layout, warn=errors_wanted)
+    needed = len(units) * 8 * layout.size**2 if layout.dense else 0
     if needed > _MAX_BYTES:
-        advice = "" if not layout.dense else f"homogeneous={layout.dims} if the field is the same everywhere, "
         raise InputError(
-            f"{len(units)} units x {lags.size} lags of a response of {layout.unit_bytes(1) // 8} numbers need "
-            f"{needed / 2**30:.1f} GiB, the limit is {_MAX_BYTES / 2**30:.0f} GiB: pass {advice}a larger lag_stride or "
-            "a smaller max_lag."
+            f"{len(units)} units of matrices of {layout.size} x {layout.size} need {needed / 2**30:.1f} GiB, the limit "
+            f"is {_MAX_BYTES / 2**30:.0f} GiB: pass homogeneous={layout.dims} if the field is the same everywhere, or "
+            "fewer members or components."
         )
-    conjugate = _conjugate_variable(score, x, progress)
-    raw, stein, covariance = _accumulate(request, conjugate, mean, units)
+    conjugate = _conjugate_variable(score, x, there, progress)
     totals = np.stack([conjugate[u.member, u.start : u.stop].sum(axis=0, dtype=np.float64).ravel() for u in units])
-    counts = np.array([[u.stop - u.start] for u in units], dtype=np.float64)
-    return Prepared(
+    counts = np.array([[_count(there, u)] for u in units], dtype=np.float64)
+    ready = Prepared(
         trajectory=array,
+        there=there,
         score=score,
-        observable=request.observable,
         layout=layout,
-        lags=lags,
-        raw=raw,
-        stein=stein,
+        lags=request.lags,
+        stein=UnitSums(np.zeros(1), np.ones(1)),
         conjugate_units=UnitSums(totals, counts),
         units=units,
         mean=mean,
         conjugate=conjugate,
-        covariance=covariance,
+        covariance=np.zeros(0),
         fitted_here=score.fingerprint_ is not None and score.fingerprint_ == fingerprint(array),
         unit_text=unit_text,
     )
+    stein, covariance = _at_zero(ready)
+    return replace(ready, stein=stein, covariance=covariance)
+
+
+def _at_zero(ready: Prepared) -> tuple[UnitSums, NDArray[Any]]:
+    """Per-unit sums of M = <x B(0)>, and C, in the layout's basis."""
+    layout = ready.layout
+    stein: list[Any] = []
+    covariance: Any = 0.0
+    for unit in ready.units:
+        total: Any = 0.0
+        for times in _pieces(unit, ready.trajectory.shape[2:]):
+            state = layout.transform(ready.centred(unit.member, times))
+            total = total + layout.product(state, layout.transform(ready.source(unit.member, times)))
+            covariance = covariance + layout.product(state, state)
+        stein.append(total)
+    sums = np.stack(stein)
+    counts = ready.conjugate_units.counts.reshape(-1, *[1] * (sums.ndim - 1))
+    return UnitSums(sums, counts), covariance / ready.n_samples
+
+
+def _pieces(unit: Unit, shape: tuple[int, ...]) -> Iterator[slice]:
+    for _, part in time_blocks((1, unit.stop - unit.start, *shape)):
+        yield slice(unit.start + part.start, unit.start + part.stop)
+
+
+def _count(there: NDArray[np.bool_] | None, unit: Unit) -> int:
+    if there is None:
+        return unit.stop - unit.start
+    return int(np.count_nonzero(there[unit.member, unit.start : unit.stop]))
 
 
 def check_arguments(
@@ -139,24 +193,22 @@ def check_arguments(
     *,
     max_lag: float,
     lag_stride: int = 1,
-    observable: str | None = None,
     homogeneous: bool | str | Sequence[str] | None = None,
-    var: str | None = None,
+    var: str | Sequence[str] | None = None,
     dims: Sequence[str] | None = None,
     dt: float | None = None,
+    gaps: bool = False,
 ) -> Request:
     """Validate every argument, which are those of :func:`gfdt.response`; no score is evaluated yet."""
-    name, function = find_observable(observable)
     score = _usable_score(score)
-    array = _aligned(load_trajectory(trajectory, var=var, dims=dims, dt=dt), score)
+    array = _aligned(load_trajectory(trajectory, var=var, dims=dims, dt=dt, gaps=gaps), score)
     lags = _lags(array, max_lag, lag_stride)
     names = state_dims(array)
     shape = tuple(array.sizes[dim] for dim in names)
     _refuse_name_clashes(names)
-    _refuse_several_fields(homogeneous, names)
-    periodic = homogeneous_dims(homogeneous, names)
-    layout = Homogeneous(names, shape) if periodic else FullMatrix(names, shape)
-    return Request(array, score, name, function, layout, lags)
+    periodic = homogeneous_dims(homogeneous, names, variables=True)
+    layout = Homogeneous(names, shape, len(periodic) < len(names)) if periodic else FullMatrix(names, shape)
+    return Request(array, score, layout, lags)
 
 
 def _usable_score(score: Any) -> Score:
@@ -172,23 +224,13 @@ def _usable_score(score: Any) -> Score:
 
 
 def _refuse_name_clashes(names: tuple[str, ...]) -> None:
-    reserved = {"lag", "response", "stderr", "lower", "upper"} | {f"{name}_src" for name in names}
+    reserved = {"lag", "unit", "observable", "perturbation", "response", "stderr", "lower", "upper", "influence"}
+    reserved |= {f"{name}_src" for name in names}
     clash = sorted(reserved & {*names, *(f"d{name}" for name in names)})
     if clash:
         raise InputError(
             f"the state dim {clash[0]!r} clashes with a name of the result: rename it, e.g. "
             f"da.rename({clash[0]}='site')."
-        )
-
-
-def _refuse_several_fields(homogeneous: Any, names: tuple[str, ...]) -> None:
-    """Say what to do with a dim of variables, which a score may have and a displacement may not."""
-    named = (homogeneous,) if isinstance(homogeneous, str) else homogeneous
-    if isinstance(named, Sequence) and len(names) > 1 and set(named) == set(names[1:]):
-        raise InputError(
-            f"homogeneous={tuple(named)} leaves {names[0]!r} out, and only one field at a time is a function of "
-            f"displacement: select one variable, e.g. da.isel({names[0]}=0), with a score fitted on it, or pass "
-            "homogeneous=False for the full matrix."
         )
 
 
@@ -227,72 +269,65 @@ def _lags(array: xr.DataArray, max_lag: float, lag_stride: int) -> NDArray[np.in
             f"max_lag={max_lag:g} is more than half the record of {duration:g} {unit}: the longest lags rest on "
             "few pairs; record longer or shorten max_lag.",
             ReliabilityWarning,
-            stacklevel=4,
+            stacklevel=5,
         )
     return np.arange(0, int(max_lag / step * (1 + 1e-9) + 1e-9) + 1, lag_stride)
 
 
-def _conjugate_variable(score: Score, x: NDArray[Any], progress: bool | None) -> NDArray[Any]:
-    """B = -s(x) for every state, member by member."""
-    out = np.empty_like(x)
+def _conjugate_variable(
+    score: Score, x: NDArray[Any], there: NDArray[np.bool_] | None, progress: bool | None
+) -> NDArray[Any]:
+    """B = -s(x) for every state, block by block; zero where a sample is missing."""
+    out = scratch(x.shape, x.dtype)
     disable = None if progress is None else not progress
-    for member in tqdm(range(x.shape[0]), desc=f"score ({score.label})", unit="member", disable=disable, leave=False):
-        value = np.asarray(score(x[member]))
-        if not (np.issubdtype(value.dtype, np.floating) or np.issubdtype(value.dtype, np.integer)):
-            raise InputError(f"the score returned {value.dtype} values: it must return real numbers, grad log rho(x).")
-        if not np.isfinite(value).all():
-            raise InputError(f"the score returned NaN or inf for member {member}: check its formula, or fit it again.")
-        np.negative(value, out=out[member])
+    bar = tqdm(total=x.shape[0] * x.shape[1], desc=f"score ({score.label})", unit="state", disable=disable, leave=False)
+    with bar:
+        for member, times in time_blocks(x.shape):
+            states = x[member, times]
+            kept = slice(None) if there is None else there[member, times]
+            value = np.asarray(score(states[kept]))
+            if not (np.issubdtype(value.dtype, np.floating) or np.issubdtype(value.dtype, np.integer)):
+                raise InputError(
+                    f"the score returned {value.dtype} values: it must return real numbers, grad log rho(x)."
+                )
+            if not np.isfinite(value).all():
+                raise InputError(
+                    f"the score returned NaN or inf for member {member}: check its formula, or fit it again."
+                )
+            if there is not None:
+                out[member, times] = 0.0
+            out[member, times][kept] = -value
+            bar.update(len(states))
     return out
 
 
 def _units(
-    x: NDArray[Any], mean: NDArray[Any], layout: FullMatrix | Homogeneous, *, warn: bool
+    x: NDArray[Any], there: NDArray[np.bool_] | None, mean: NDArray[Any], layout: Layout, *, warn: bool
 ) -> tuple[list[Unit], str]:
     # Only when blocks are needed is the slowest time looked for, in the basis the response is computed in.
     if x.shape[0] >= MIN_MEMBERS:
         return resampling_units(x.reshape(*x.shape[:2], -1)[:, :, :1])
     # A sample of the components, so that the copy stays small.
-    chosen = np.unique(np.linspace(0, layout.transform(x[0, :1] - mean).shape[1] - 1, MAX_SERIES).astype(np.int64))
-    series = np.stack([layout.transform(x[member] - mean)[:, chosen] for member in range(x.shape[0])])
-    return resampling_units(series, warn=warn)
+    n_series = layout.size if layout.dense else layout.n_modes * layout.n_variables
+    chosen = np.unique(np.linspace(0, n_series - 1, MAX_SERIES).astype(np.int64))
+    series = []
+    for member in range(x.shape[0]):
+        pieces = []
+        for _, times in time_blocks((1, *x.shape[1:])):
+            centred = x[member, times] - mean
+            if there is not None:
+                centred[~there[member, times]] = 0.0
+            pieces.append(layout.transform(centred).reshape(len(centred), -1)[:, chosen])
+        series.append(np.concatenate(pieces))
+    most = max(_FEWEST_BLOCKS, _MOST_NUMBERS // layout.size**2) if layout.dense else None
+    return resampling_units(np.stack(series), warn=warn, most=most)
 
 
-def _accumulate(
-    request: Request, conjugate: NDArray[Any], mean: NDArray[np.float64], units: list[Unit]
-) -> tuple[UnitSums, UnitSums, NDArray[Any]]:
-    """Per-unit sums of <A(t) B(0)>, of M = <x B(0)> and the covariance C, in the layout's basis."""
-    x, layout, lags, function = request.trajectory.values, request.layout, request.lags, request.function
-    state_is_observed = request.observable == "mean"
-    times = x.shape[1]
-    conjugate_mean = _mean(conjugate, layout)
-    zero = np.zeros(1, dtype=np.int64)
-    raw: list[NDArray[Any]] = []
-    stein: list[NDArray[Any]] = []
-    covariance: Any = 0.0
-    observed_mean = 0.0 if state_is_observed else _observable_mean(x, mean, function)
-    member = -1
-    for unit in units:
-        if unit.member != member:
-            member = unit.member
-            centred = x[member] - mean
-            state = layout.transform(centred)
-            source = layout.transform(conjugate[member] - conjugate_mean)
-            observed = state if state_is_observed else layout.transform(function(centred, mean) - observed_mean)
-            covariance = covariance + layout.sums(state, state, Unit(member, 0, times), zero)[0]
-        raw.append(layout.sums(observed, source, unit, lags))
-        stein.append(raw[-1][0] if state_is_observed else layout.sums(state, source, unit, zero)[0])
-    raw_sums, stein_sums = np.stack(raw), np.stack(stein)
-    counts = np.stack([pair_counts(unit, times, lags) for unit in units])
-    counts = counts.reshape(counts.shape + (1,) * (raw_sums.ndim - 2))
-    return UnitSums(raw_sums, counts), UnitSums(stein_sums, counts[:, 0]), covariance / (x.shape[0] * times)
-
-
-def _mean(values: NDArray[Any], layout: FullMatrix | Homogeneous) -> NDArray[np.float64]:
-    """Mean over members and times, and over sites where they are all alike."""
-    mean = values.mean(axis=(0, 1), dtype=np.float64)
-    return mean if layout.dense else np.full_like(mean, mean.mean())
-
-
-def _observable_mean(x: NDArray[Any], mean: NDArray[Any], function: Callable[..., NDArray[Any]]) -> Any:
-    return sum(function(part - mean, mean).mean(axis=0) for part in x) / x.shape[0]
+def _mean(values: NDArray[Any], there: NDArray[np.bool_] | None) -> NDArray[np.float64]:
+    """Mean over members and times."""
+    if there is None:
+        return values.mean(axis=(0, 1), dtype=np.float64)
+    total = np.zeros(values.shape[2:])
+    for member, times in time_blocks(values.shape):
+        total += values[member, times][there[member, times]].sum(axis=0, dtype=np.float64)
+    return total / np.count_nonzero(there)

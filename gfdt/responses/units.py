@@ -40,10 +40,12 @@ class Unit:
     stop: int
 
 
-def resampling_units(values: NDArray[Any], *, warn: bool = True) -> tuple[list[Unit], str]:
+def resampling_units(
+    values: NDArray[Any], *, warn: bool = True, most: int | None = None
+) -> tuple[list[Unit], str]:
     """Choose the units for a centred array of shape (member, time, components), of at most a few components.
 
-    ``warn`` is False where no error bar is wanted.
+    ``warn`` is False where no error bar is wanted; ``most`` bounds the number of blocks, which are longer then.
 
     Returns
     -------
@@ -69,8 +71,10 @@ def resampling_units(values: NDArray[Any], *, warn: bool = True) -> tuple[list[U
                 f"coherence times (tau = {tau:.3g} samples), {MIN_BLOCKS} are needed for an "
                 "error bar: the bands are rough; record longer or more members.",
                 ReliabilityWarning,
-                stacklevel=5,
+                stacklevel=6,
             )
+    if most is not None:
+        per_member = max(min(per_member, most // members), 1)
     edges = np.linspace(0, times, per_member + 1).astype(int)
     units = [Unit(m, int(start), int(stop)) for m in range(members) for start, stop in pairwise(edges)]
     return units, f"{len(units)} blocks of {times // per_member} samples (tau = {tau:.3g} samples)"

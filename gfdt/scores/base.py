@@ -21,8 +21,8 @@ import numpy as np
 import xarray as xr
 
 from gfdt.errors import InputError, NotFittedError
-from gfdt.record import moments
-from gfdt.trajectory import Source, fingerprint, load_trajectory, state_dims
+from gfdt.record import complete_times, moments
+from gfdt.trajectory import Source, fingerprint, load_trajectory, state_dims, without_gaps
 from gfdt.validation import integer
 
 if TYPE_CHECKING:
@@ -83,12 +83,16 @@ class Score(ABC):
         InputError
             If the trajectory does not pass the input gate, or the estimator cannot use its state dims.
         """
-        array = load_trajectory(trajectory, var=var, dims=dims, dt=dt, needs_time=False)
-        names = state_dims(array)
+        array = load_trajectory(trajectory, var=var, dims=dims, dt=dt, needs_time=False, gaps=True)
+        names, there = state_dims(array), complete_times(array.values)
+        record = fingerprint(array)
+        if there is not None:
+            # For a density the missing samples need only be left out; times then number what is there.
+            array = without_gaps(array, there)
         self._fit(array)
         self.state_dims_ = names
         self.state_shape_ = tuple(array.sizes[name] for name in names)
-        self.fingerprint_ = fingerprint(array)
+        self.fingerprint_ = record
         self._spread = moments(array.values.reshape(-1, *self.state_shape_))[1]
         return self
 

@@ -1,0 +1,382 @@
+r"""Per-unit sums of <A(x(t)) B(x(0))>, tile by tile.
+
+A response is made in tiles, parts of its values that fit in memory: some columns of the observable against everything
+that is kicked, or one number per site of a homogeneous field against the kick of a site. For each tile
+
+    raw    sum over pairs of A(t + l) (B(t) - <B>)^H, centred in A afterwards: S - <A> sum_t B(t), over the pairs of lag l,
+    slope  R(t) E_u, what the unit's error E_u of the score does to it (:mod:`gfdt.responses.correction`),
+    target <w . grad A> of each unit, what R(0) is for an exact score (:mod:`gfdt.responses.targets`).
+
+B is made of the corrected score throughout.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from gfdt.record import time_blocks
+from gfdt.responses.correction import Correction
+from gfdt.responses.correlation import LaggedSums, spectral_lagged_sums, valid_pairs, window_sums
+from gfdt.responses.observables import Bound
+from gfdt.responses.perturbations import Amplitude
+from gfdt.responses.prepare import Prepared
+from gfdt.responses.sums import UnitSums
+from gfdt.responses.targets import amplitude_target, kick_target
+from gfdt.responses.units import Unit
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from gfdt.responses.layout import Homogeneous
+
+__all__ = ["Tile", "amplitude_tiles", "field_tiles", "kick_tiles"]
+
+_TILE_BYTES = 2**28  # of per-unit sums, and of a tile's series
+_BLOCK_VALUES = 2**22  # numbers of products of two series held at once
+
+
+@dataclass(frozen=True)
+class Tile:
+    """Sums of a part of the response.
+
+    Attributes
+    ----------
+    columns : slice of the flattened observable, or of its values at one site
+    raw : UnitSums, (unit, lag, ...)
+    slope : the unit's E_u and R -> R(t) E_u; None without error of the score
+    target : UnitSums of <w . grad A>, (unit, ...), or None where it is not known
+    observed_mean, observed_spread : of A, per column
+    """
+
+    columns: slice
+    raw: UnitSums
+    slope: Callable[[int, NDArray[Any]], NDArray[Any]] | None
+    target: UnitSums | None
+    observed_mean: NDArray[np.float64]
+    observed_spread: NDArray[np.float64]
+
+
+class _Moments:
+    """Mean and spread of the observable, over all members."""
+
+    def __init__(self) -> None:
+        self.count, self.total, self.squares = 0, np.zeros(1), np.zeros(1)
+
+    def add(self, values: NDArray[np.float64], count: int) -> None:
+        """Take in the values (time, column) of a member, zero where missing."""
+        self.count += count
+        self.total = self.total + values.sum(axis=0)
+        self.squares = self.squares + np.einsum("tc,tc->c", values, values)
+
+    @property
+    def mean(self) -> NDArray[np.float64]:
+        """<A>."""
+        return self.total / self.count
+
+    @property
+    def spread(self) -> NDArray[np.float64]:
+        """Standard deviation of A."""
+        return np.sqrt(np.maximum(self.squares / self.count - self.mean**2, 0.0))
+
+
+def kick_tiles(
+    ready: Prepared, observable: Bound, correction: Correction, slopes: NDArray[Any] | None
+) -> Iterator[Tile]:
+    """Any observable against the kick of every component; of a homogeneous field, of one site of any place."""
+    layout, q = ready.layout, ready.layout.size if ready.layout.dense else ready.layout.n_variables
+    per_column = 8 * q * ready.lags.size * len(ready.units)
+    longest = 8 * ready.trajectory.sizes["time"]
+    width = max(1, min(observable.size, _TILE_BYTES // per_column, 4 * _TILE_BYTES // longest))
+    tiles = [slice(start, min(start + width, observable.size)) for start in range(0, observable.size, width)]
+    kept: dict[int, _Source] = {}
+    if slopes is not None and not layout.dense:
+        slopes = slopes[:, 0].real.reshape(len(slopes), q, q)
+    for columns in tiles:
+        sums = _PairSums(ready, columns.stop - columns.start, q)
+        for member in range(ready.trajectory.sizes["member"]):
+            source = kept.get(member)
+            if source is None:
+                series = correction.divide_series(layout.transform(ready.source(member)))
+                source = _Source.of(_of_one_site(series, layout), ready, member, width)
+                if len(tiles) > 1:
+                    kept[member] = source
+            sums.add(source, _columns(ready, observable, member, columns))
+        slope = None if slopes is None else _matrix_slope(slopes)
+        target = kick_target(ready, observable, correction, columns) if layout.dense else None
+        yield sums.tile(columns, slope, target)
+
+
+def field_tiles(
+    ready: Prepared, observable: Bound, correction: Correction, slopes: NDArray[Any] | None
+) -> Iterator[Tile]:
+    """A local observable of a homogeneous field against the kick of a site, per wavenumber."""
+    layout: Homogeneous = ready.layout  # type: ignore[assignment]
+    for extra in range(observable.n_extra):
+        sums: list[NDArray[Any]] = []
+        counts: list[NDArray[np.float64]] = []
+        windows: list[NDArray[Any]] = []
+        moments = _Moments()
+        for member in range(ready.trajectory.sizes["member"]):
+            units, there = [ready.units[index] for index in ready.of_member(member)], ready.present(member)
+            field = observable.field(ready.centred(member), extra)
+            field[~there] = 0.0
+            moments.add(_per_variable(field, layout), int(there.sum()))
+            source = correction.divide_series(layout.transform(ready.source(member)))
+            sums.append(spectral_lagged_sums(layout.transform(field), source, units, ready.lags))
+            counts.append(valid_pairs(there, units, ready.lags))
+            at_zero = source[:, 0].reshape(len(source), -1).real
+            windows.append(window_sums(at_zero, there, units, ready.lags, "source"))
+        raw, count, window = np.concatenate(sums), np.concatenate(counts), np.concatenate(windows)
+        # All sites have one mean, so that only k = 0 has to be centred; there <A> is the mean times n_sites^(1/2).
+        offset = moments.mean * np.sqrt(layout.size / layout.n_variables)
+        if layout.several:
+            raw[:, :, 0] -= offset[:, None] * window[:, :, None, :]
+        else:
+            raw[:, :, 0] -= offset * window[:, :, 0]
+        slope = None
+        if slopes is not None:
+            algebra = correction.algebra
+
+            def slope(unit: int, response: NDArray[Any], algebra: Any = algebra) -> NDArray[Any]:
+                return algebra.times(response, slopes[unit])
+
+        yield Tile(
+            slice(extra, extra + 1),
+            UnitSums(raw, count.reshape(*count.shape, *[1] * (raw.ndim - 2))),
+            slope,
+            kick_target(ready, observable, correction, slice(extra, extra + 1)),
+            moments.mean,
+            moments.spread,
+        )
+
+
+def amplitude_tiles(
+    ready: Prepared,
+    observable: Bound,
+    amplitudes: list[Amplitude],
+    correction: Correction,
+    slopes: NDArray[Any] | None,
+) -> Iterator[Tile]:
+    """Any observable against whole perturbations, each with one amplitude f(t); sites of a field are averaged."""
+    layout, q, n_units = ready.layout, len(amplitudes), len(ready.units)
+    size = _n_columns(observable, ready)
+    flat = None if slopes is None else slopes.reshape(n_units, -1)
+    # Columns that carry the errors of the score: one per entry of E or one per unit, whichever is less.
+    by_entry = flat is not None and not np.iscomplexobj(flat) and flat.shape[1] <= n_units
+    n_error = 0 if flat is None else q * (flat.shape[1] if by_entry else n_units)
+    width = max(1, min(size, _TILE_BYTES // (8 * ready.lags.size * (q * n_units + n_error))))
+    width = max(1, min(width, 2 * _TILE_BYTES // (8 * ready.trajectory.sizes["time"])))
+    tiles = [slice(start, min(start + width, size)) for start in range(0, size, width)]
+    kept: dict[int, tuple[_Source, _Source | None]] = {}
+    for columns in tiles:
+        pairs = _PairSums(ready, columns.stop - columns.start, q)
+        errors = _PairSums(ready, columns.stop - columns.start, n_error) if n_error else None
+        targets: list[Any] = []
+        for member in range(ready.trajectory.sizes["member"]):
+            if member not in kept:
+                value, error = _conjugates(ready, member, amplitudes, correction, flat, by_entry)
+                source = _Source.of(value, ready, member, width, centred=False)
+                whole = None
+                if error is not None:
+                    whole = _Source.of(error, ready, member, width, centred=False, whole=True)
+                if len(tiles) > 1:
+                    kept[member] = source, whole
+            else:
+                source, whole = kept[member]
+            observed = _columns(ready, observable, member, columns)
+            pairs.add(source, observed)
+            if errors is not None and whole is not None:
+                errors.add(whole, observed)
+            targets.append(amplitude_target(ready, observable, member, amplitudes, columns))
+        slope = None
+        if errors is not None and flat is not None:
+            gradient = errors.centred().mean().reshape(ready.lags.size, columns.stop - columns.start, q, -1)
+            slope = _amplitude_slope(gradient, flat if by_entry else None)
+        counts = ready.conjugate_units.counts[:, :, None]
+        known = all(item is not None for item in targets)
+        yield pairs.tile(columns, slope, UnitSums(np.concatenate(targets), counts) if known else None)
+
+
+def _conjugates(
+    ready: Prepared,
+    member: int,
+    amplitudes: list[Amplitude],
+    correction: Correction,
+    flat: NDArray[Any] | None,
+    by_entry: bool,
+) -> tuple[NDArray[np.float64], NDArray[np.float64] | None]:
+    """B of every amplitude, (time, q), and what the errors of the score add to it, (time, q * n_error)."""
+    layout, times, q = ready.layout, ready.trajectory.sizes["time"], len(amplitudes)
+    there = ready.present(member)
+    value = np.zeros((times, q))
+    n_error = 0 if flat is None else flat.shape[1] if by_entry else flat.shape[0]
+    error = np.zeros((times, q, n_error)) if n_error else None
+    block = max(1, _BLOCK_VALUES // max(layout.size, 1 if flat is None else flat.shape[1]))
+    for _, part in time_blocks((1, times, *layout.shape)):
+        for start in range(part.start, part.stop, block):
+            piece = np.arange(start, min(start + block, part.stop))
+            piece = piece[there[piece]]
+            if not piece.size:
+                continue
+            states = ready.trajectory.values[member, piece].astype(np.float64)
+            score = -ready.conjugate[member, piece].astype(np.float64)
+            for j, amplitude in enumerate(amplitudes):
+                constant, terms = amplitude.terms(states, score)
+                value[piece, j] = constant
+                for term in terms:
+                    left = layout.transform(term.left)
+                    right = correction.divide_series(layout.transform(term.right))
+                    value[piece, j] += term.factor * layout.inner(left, right)
+                    if error is None or flat is None:
+                        continue
+                    cross = layout.cross(left, right)
+                    entries = cross if by_entry else (cross @ flat.T).real
+                    error[piece, j] += term.derivative * entries
+    return value, None if error is None else error.reshape(times, -1)
+
+
+@dataclass(frozen=True)
+class _Source:
+    """One member's series of conjugate variables, ready to be correlated with any observable.
+
+    Attributes
+    ----------
+    sums : LaggedSums
+    units : what its sums are for
+    there : (time,) bool
+    windows : (unit, lag, q), sums of B over the pairs
+    total : (q,), sum of B; None where it is centred
+    count : number of samples
+    """
+
+    sums: LaggedSums
+    units: list[Unit]
+    there: NDArray[np.bool_]
+    windows: NDArray[np.float64]
+    total: NDArray[np.float64] | None
+    count: int
+
+    @classmethod
+    def of(
+        cls,
+        series: NDArray[np.float64],
+        ready: Prepared,
+        member: int,
+        n_observed: int,
+        *,
+        centred: bool = True,
+        whole: bool = False,
+    ) -> _Source:
+        """Transform a series (time, q) of a member; ``whole``: as one unit."""
+        units = [ready.units[index] for index in ready.of_member(member)]
+        if whole:
+            units = [Unit(member, 0, len(series))]
+        there = ready.present(member)
+        return cls(
+            LaggedSums(series, units, ready.lags, n_observed=n_observed),
+            units,
+            there,
+            window_sums(series, there, units, ready.lags, "source"),
+            None if centred else series.sum(axis=0),
+            int(there.sum()),
+        )
+
+
+class _PairSums:
+    """Sums over the units of all members, centred at the end."""
+
+    def __init__(self, ready: Prepared, n_columns: int, q: int) -> None:
+        self.lags = ready.lags
+        self.moments = _Moments()
+        self.sums: list[NDArray[np.float64]] = []
+        self.counts: list[NDArray[np.float64]] = []
+        self.windows: list[NDArray[np.float64]] = []
+        self.observed: list[NDArray[np.float64]] = []
+        self.total: NDArray[np.float64] | None = None
+        self.shape = (n_columns, q)
+
+    def add(self, source: _Source, observed: NDArray[np.float64]) -> None:
+        """Take in a member, (time, column)."""
+        self.moments.add(observed, source.count)
+        self.sums.append(source.sums.against(observed))
+        self.counts.append(valid_pairs(source.there, source.units, self.lags))
+        self.windows.append(source.windows)
+        if source.total is not None:
+            self.observed.append(window_sums(observed, source.there, source.units, self.lags, "observed"))
+            self.total = source.total if self.total is None else self.total + source.total
+
+    def centred(self) -> UnitSums:
+        """Return the sums of (A - <A>) (B - <B>)."""
+        raw, counts, mean = np.concatenate(self.sums), np.concatenate(self.counts), self.moments.mean
+        raw -= mean[:, None] * np.concatenate(self.windows)[:, :, None, :]
+        if self.total is not None:
+            seen = np.concatenate(self.observed) - counts[:, :, None] * mean
+            raw -= seen[:, :, :, None] * (self.total / self.moments.count)
+        return UnitSums(raw, counts[:, :, None, None])
+
+    def tile(self, columns: slice, slope: Any, target: UnitSums | None) -> Tile:
+        """Return what was gathered."""
+        return Tile(columns, self.centred(), slope, target, self.moments.mean, self.moments.spread)
+
+
+def _matrix_slope(slopes: NDArray[Any]) -> Callable[[int, NDArray[Any]], NDArray[Any]]:
+    return lambda unit, response: response @ slopes[unit]
+
+
+def _amplitude_slope(
+    gradient: NDArray[np.float64], flat: NDArray[Any] | None
+) -> Callable[[int, NDArray[Any]], NDArray[Any]]:
+    """R E_u from <A e> of the error columns, (lag, column, q, unit or entry)."""
+    if flat is None:
+        return lambda unit, response: gradient[: len(response), :, :, unit]
+    return lambda unit, response: gradient[: len(response)] @ flat[unit]
+
+
+def _of_one_site(series: NDArray[Any], layout: Any) -> NDArray[np.float64]:
+    """The kick of one site of any place: for a homogeneous field the average over sites, from wavenumber zero."""
+    if layout.dense:
+        return series
+    return series[:, 0].reshape(len(series), -1).real / np.sqrt(layout.size / layout.n_variables)
+
+
+def _n_columns(observable: Bound, ready: Prepared) -> int:
+    """Number of values of an observable, one for all sites of a homogeneous field."""
+    if ready.layout.dense or not observable.local:
+        return observable.size
+    return ready.layout.n_variables * observable.n_extra
+
+
+def _columns(ready: Prepared, observable: Bound, member: int, columns: slice) -> NDArray[np.float64]:
+    """Values of a member, (time, column), zero where a sample is missing."""
+    there = ready.present(member)
+    out = np.zeros((len(there), columns.stop - columns.start))
+    for _, times in time_blocks((1, *ready.trajectory.shape[1:])):
+        kept = there[times]
+        centred = ready.centred(member, times)[kept]
+        rows = np.flatnonzero(kept) + times.start
+        if observable.local and not ready.layout.dense and observable.size != _n_columns(observable, ready):
+            out[rows] = _site_averages(ready, observable, centred, columns)
+        else:
+            out[rows] = observable.columns(centred, columns.start, columns.stop)
+    return out
+
+
+def _site_averages(
+    ready: Prepared, observable: Bound, centred: NDArray[np.float64], columns: slice
+) -> NDArray[np.float64]:
+    """A local observable averaged over sites: columns (variable, extra)."""
+    layout: Homogeneous = ready.layout  # type: ignore[assignment]
+    out = np.empty((len(centred), columns.stop - columns.start))
+    for column in range(columns.start, columns.stop):
+        variable, extra = divmod(column, observable.n_extra)
+        out[:, column - columns.start] = _per_variable(observable.field(centred, extra), layout)[:, variable]
+    return out
+
+
+def _per_variable(values: NDArray[np.float64], layout: Homogeneous) -> NDArray[np.float64]:
+    """Average over sites, (time, variable)."""
+    return values.reshape(len(values), layout.n_variables, -1).mean(axis=2)

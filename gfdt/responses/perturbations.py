@@ -1,0 +1,358 @@
+r"""What is pushed: the perturbations a response can be asked for, and their conjugate variables.
+
+dx = F(x) dt + G dW (Ito) is perturbed to first order in f(t); delta<A>(t) = int_0^t R_A(t - t') f(t') dt' with
+R_A(t) = <A(x(t)) B(x(0))>, s = grad log rho and
+
+    a drift f(t) w(x)                   B = -[div w + w . s]
+    the noise amplitude, G -> G + f L   B = 1/2 [M : grad s + s' M s],        M = G L' + L G' (constant in x)
+
+(PRL eq. 3; Giorgini, Falasca & Souza, arXiv:2509.19660, for the second: the Fokker-Planck operator changes by
+1/2 div div (M rho), divided by rho). A kick e_j of every component, B_j = -s_j, is the first with constant w.
+
+Either is a sum of inner products of something with the score or its derivative, B = b_0 + sum_i c_i l_i . r_i; the
+second factor is what a correction M~ of the score acts on (:mod:`gfdt.responses.correction`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import xarray as xr
+
+from gfdt.errors import InputError
+from gfdt.responses.divergence import AUTODIFF, divergence_of
+from gfdt.scores.base import Score
+from gfdt.validation import integer, shown
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from gfdt.responses.layout import Layout
+
+    Field = Callable[[NDArray[Any]], NDArray[Any]]
+
+__all__ = ["Amplitude", "Drift", "Kick", "NoiseAmplitude", "Pattern", "Perturbation", "Term", "find_perturbation"]
+
+_EXACT_SIZE = 64  # up to this many components traces are summed over all of them
+_MOST_PROBES = 10**4
+
+
+@dataclass(frozen=True)
+class Term:
+    """c l . r in B.
+
+    Attributes
+    ----------
+    left : (n, *state)
+    right : (n, *state), linear in the score
+    factor : c
+    derivative : what multiplies l . dr when the score changes by dr (2 c where l holds the score as well)
+    """
+
+    left: NDArray[np.float64]
+    right: NDArray[np.float64]
+    factor: float
+    derivative: float
+
+
+class Drift:
+    """A perturbation f(t) w(x) of the drift, of any dependence on the state.
+
+    Parameters
+    ----------
+    w : callable or array
+        Maps states (n, *state) to w(x) of the same shape, in units of the state per unit time and per unit of f; or
+        a constant pattern (*state).
+    divergence : callable, "autodiff" or None
+        div w as a function of states (n, *state) to (n,); "autodiff": w also takes a torch tensor and is
+        differentiated exactly; None (default): zero for a pattern, else central differences, all d of them for d <= 64
+        and 16 random directions beyond (unbiased; their noise goes into the error bars).
+
+    Examples
+    --------
+    The sensitivity to a parameter p of the drift F(x; p) is the response to w = dF/dp:
+
+    >>> import gfdt
+    >>> damping = gfdt.Drift(lambda x: -x)
+    """
+
+    def __init__(self, w: Field | Any, divergence: Field | str | None = None) -> None:
+        if isinstance(w, type) or isinstance(w, str | bytes) or w is None:
+            raise InputError(f"w={shown(w)} is not a drift: pass a function w(x) of states (n, *state), or an array.")
+        if divergence is not None and not callable(divergence) and divergence != AUTODIFF:
+            raise InputError(
+                f"divergence={shown(divergence)} is not known: pass a function div w(x), 'autodiff', or leave it out."
+            )
+        self.w = w
+        self.divergence = divergence
+
+    def __repr__(self) -> str:
+        return f"Drift({getattr(self.w, '__name__', type(self.w).__name__)})"
+
+
+class NoiseAmplitude:
+    r"""A perturbation of the amplitude of additive noise, G -> G + f(t) L.
+
+    Parameters
+    ----------
+    noise : float, array (*state) or array (*half)
+        G as it is: one amplitude for all components (units of the state per square root of time; s of
+        dx = f dt + s dW), one for each, or with ``basis="wavenumber"`` one for each wavenumber of the field, in the
+        half plane of ``scipy.fft.rfftn`` (or a function of the squared integer wavenumber): mode k of the noise is then
+        g_k w_k, w_k that of unit white noise on the grid.
+    change : like noise, optional
+        L, what one unit of f adds. Default None: 1 everywhere, so that R is the response to a unit change of the
+        amplitude itself; ``change=noise`` is a relative change.
+    basis : "component" or "wavenumber"
+        What the entries of noise and change belong to. "wavenumber" needs a field declared homogeneous.
+    n_probes : int, optional
+        Random directions for M : grad s. Default None: all d components for d <= 64, else 1 for each state, which is
+        unbiased; its noise averages out over states and is in the error bars.
+    seed : int
+        Of the random directions.
+
+    References
+    ----------
+    Giorgini, Falasca & Souza, arXiv:2509.19660.
+    """
+
+    def __init__(
+        self,
+        noise: Any,
+        *,
+        change: Any = None,
+        basis: str = "component",
+        n_probes: int | None = None,
+        seed: int = 0,
+    ) -> None:
+        if basis not in ("component", "wavenumber"):
+            raise InputError(f"basis={shown(basis)} is not known: choose 'component' or 'wavenumber'.")
+        integer("n_probes", n_probes, 1, _MOST_PROBES, optional=True)
+        integer("seed", seed, 0, 2**63 - 1)
+        self.noise = noise
+        self.change = change
+        self.basis = basis
+        self.n_probes = n_probes
+        self.seed = seed
+
+    def __repr__(self) -> str:
+        return "NoiseAmplitude()"
+
+
+@dataclass(frozen=True)
+class Kick:
+    """Every component, by itself, by one unit at t = 0."""
+
+    name: str = "kick of each component"
+
+
+@dataclass(frozen=True)
+class Pattern:
+    """One constant pattern; the field it kicks is homogeneous or not."""
+
+    values: NDArray[np.float64]
+    name: str = "pattern"
+
+    def terms(self, states: NDArray[np.float64], score: NDArray[np.float64]) -> tuple[NDArray[np.float64], list[Term]]:
+        """Return b_0 and the terms of B for states (n, *state) and their scores."""
+        left = np.broadcast_to(self.values, states.shape)
+        return np.zeros(len(states)), [Term(left, score, -1.0, -1.0)]
+
+    def direction(self, states: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return w(x)."""
+        return np.broadcast_to(self.values, states.shape)
+
+
+@dataclass(frozen=True)
+class _StateDependent:
+    """Drift with w a function."""
+
+    drift: Drift
+    name: str
+
+    def direction(self, states: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return w(x)."""
+        value = np.asarray(self.drift.w(states.copy()))
+        if value.shape != states.shape:
+            raise InputError(
+                f"w returned shape {value.shape} for states of shape {states.shape}: it must map (n, *state) to the "
+                "same shape."
+            )
+        if not np.issubdtype(value.dtype, np.number) or not np.isfinite(value).all():
+            raise InputError("w returned NaN, inf or something that is not a number: check its formula.")
+        return value.astype(np.float64)
+
+    def terms(self, states: NDArray[np.float64], score: NDArray[np.float64]) -> tuple[NDArray[np.float64], list[Term]]:
+        """Return b_0 = -div w and the term -w . s."""
+        w = self.direction(states)
+        return -divergence_of(self.drift.w, self.drift.divergence, states), [Term(w, score, -1.0, -1.0)]
+
+
+@dataclass(frozen=True)
+class _NoiseChange:
+    """NoiseAmplitude bound to a state: M is applied by ``operator``."""
+
+    settings: NoiseAmplitude
+    score: Score
+    operator: Callable[[NDArray[np.float64]], NDArray[np.float64]]
+    diagonal: NDArray[np.float64]  # M_ii, (*state)
+    rng: np.random.Generator
+    name: str = "noise amplitude"
+
+    def terms(self, states: NDArray[np.float64], score: NDArray[np.float64]) -> tuple[NDArray[np.float64], list[Term]]:
+        """Return 0 and the terms of 1/2 [M : grad s + s' M s]."""
+        terms = [Term(self.operator(score), score, 0.5, 1.0)]
+        directions = list(self._directions(states.shape))
+        random = math_prod(states.shape[1:]) > _EXACT_SIZE or self.settings.n_probes is not None
+        share = 0.5 / (len(directions) if random else 1)
+        for z in directions:
+            derivative = np.asarray(self.score.jvp(states, z), dtype=np.float64)
+            terms.append(Term(self.operator(z), derivative, share, share))
+        return np.zeros(len(states)), terms
+
+    def _directions(self, shape: tuple[int, ...]) -> Iterator[NDArray[np.float64]]:
+        if math_prod(shape[1:]) <= _EXACT_SIZE and self.settings.n_probes is None:
+            for index in np.ndindex(*shape[1:]):
+                z = np.zeros(shape)
+                z[:, *index] = 1.0
+                yield z
+        else:
+            for _ in range(self.settings.n_probes or 1):
+                yield self.rng.choice(np.array([-1.0, 1.0]), shape)
+
+
+def math_prod(shape: tuple[int, ...]) -> int:
+    """Return the number of components."""
+    return int(np.prod(shape, dtype=np.int64))
+
+
+Amplitude = Pattern | _StateDependent | _NoiseChange
+Perturbation = Kick | Sequence[Amplitude]
+
+
+def find_perturbation(value: Any, trajectory: xr.DataArray, layout: Layout, score: Score) -> tuple[Perturbation, bool]:
+    """Return what is to be perturbed, and whether it was one amplitude (which then has no dim of its own).
+
+    Parameters
+    ----------
+    value : None, array, Drift, NoiseAmplitude, or a mapping or sequence of the last three
+    trajectory, layout, score
+        The record, how its states are laid out, and the score, which must know its state dims.
+
+    Raises
+    ------
+    InputError
+        If it is none of these, or does not fit the state.
+    """
+    if value is None:
+        return Kick(), False
+    if isinstance(value, Mapping):
+        if not value or not all(isinstance(name, str) and name for name in value):
+            raise InputError("perturbation names nothing: pass {name: pattern or Drift}, with at least one.")
+        return [_amplitude(item, trajectory, layout, score, name) for name, item in value.items()], False
+    if isinstance(value, list | tuple) and not all(np.isscalar(item) for item in value):
+        named = [_amplitude(item, trajectory, layout, score, None) for item in value]
+        if not named:
+            raise InputError("perturbation is an empty list: pass patterns, Drift or NoiseAmplitude in it, or None.")
+        return [_renamed(item, f"{item.name} {index}") for index, item in enumerate(named)], False
+    return [_amplitude(value, trajectory, layout, score, None)], True
+
+
+def _renamed(item: Amplitude, name: str) -> Amplitude:
+    return type(item)(**{**item.__dict__, "name": name})
+
+
+def _amplitude(value: Any, trajectory: xr.DataArray, layout: Layout, score: Score, name: str | None) -> Amplitude:
+    if isinstance(value, NoiseAmplitude):
+        return _bind_noise(value, trajectory, layout, score, name or "noise amplitude")
+    if isinstance(value, Drift):
+        if callable(value.w) and not isinstance(value.w, xr.DataArray):
+            found = getattr(value.w, "__name__", "drift")
+            return _StateDependent(value, name or ("drift" if found == "<lambda>" else found))
+        value = value.w
+    elif callable(value):
+        raise InputError("perturbation is a bare function: wrap it, gfdt.Drift(w), so that its divergence is seen to.")
+    return Pattern(_on_state(value, trajectory, layout.dims, layout.shape, "perturbation"), name or "pattern")
+
+
+def _on_state(
+    value: Any, trajectory: xr.DataArray, dims: tuple[str, ...], shape: tuple[int, ...], what: str
+) -> NDArray[np.float64]:
+    """Return an array over the state, labelled ones put in the order of the state's dims and labels."""
+    if isinstance(value, xr.DataArray):
+        if set(value.dims) - set(dims):
+            raise InputError(f"{what} has the dims {tuple(value.dims)}, the state has {dims}: rename or select first.")
+        for dim in value.dims:
+            if dim in value.coords:
+                try:
+                    value = value.sel({dim: trajectory[dim].values})
+                except KeyError as error:
+                    raise InputError(
+                        f"{what} has other labels along {dim!r} than the trajectory: give it the same, or none "
+                        f"(drop_vars({str(dim)!r}))."
+                    ) from error
+        value = value.broadcast_like(trajectory.isel(member=0, time=0, drop=True)).transpose(*dims).values
+    try:
+        array = np.asarray(value, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise InputError(
+            f"{what}={shown(value)} is not known: pass None, an array of the state's shape {shape}, gfdt.Drift or "
+            "gfdt.NoiseAmplitude."
+        ) from error
+    if array.shape != shape:
+        raise InputError(f"{what} has shape {array.shape}, the state {dims} has {shape}: pass one number for each.")
+    if not np.isfinite(array).all() or not array.any():
+        raise InputError(f"{what} holds NaN or inf, or is zero everywhere: pass a finite pattern.")
+    return array
+
+
+def _bind_noise(
+    value: NoiseAmplitude, trajectory: xr.DataArray, layout: Layout, score: Score, name: str
+) -> _NoiseChange:
+    rng = np.random.default_rng(value.seed)
+    if value.basis == "component":
+        noise, change = (
+            np.broadcast_to(float(item), layout.shape)
+            if np.ndim(item) == 0 and not isinstance(item, xr.DataArray)
+            else _on_state(item, trajectory, layout.dims, layout.shape, "noise or its change")
+            for item in (value.noise, 1.0 if value.change is None else value.change)
+        )
+        product = 2 * noise * change
+        if not np.isfinite(product).all() or not product.any():
+            raise InputError("noise or its change is zero or not finite everywhere: pass the amplitude G of the noise.")
+        return _NoiseChange(value, score, lambda v: v * product, product, rng, name)
+    if layout.dense:
+        raise InputError(
+            "basis='wavenumber' needs a field that looks the same everywhere: pass homogeneous=('y', 'x') too, or use "
+            "basis='component'."
+        )
+    modes = 2 * _per_mode(value.noise, layout) * _per_mode(1.0 if value.change is None else value.change, layout)
+
+    def operator(v: NDArray[np.float64]) -> NDArray[np.float64]:
+        series = layout.transform(v)
+        return layout.to_states(series * (modes[:, None] if layout.several else modes))  # type: ignore[union-attr]
+
+    unit = np.zeros((1, *layout.shape))
+    unit[(0, *([slice(None)] if layout.several else []), *[0] * len(layout.grid))] = 1.0  # type: ignore[union-attr]
+    diagonal = np.full(layout.shape, operator(unit)[(0, *[0] * len(layout.shape))])
+    return _NoiseChange(value, score, operator, diagonal, rng, name)
+
+
+def _per_mode(value: Any, layout: Layout) -> NDArray[np.float64]:
+    half = layout.half  # type: ignore[union-attr]
+    if callable(value):
+        axes = [np.fft.fftfreq(size, 1 / size) for size in layout.grid[:-1]]  # type: ignore[union-attr]
+        axes.append(np.arange(half[-1], dtype=np.float64))
+        value = value(sum(axis**2 for axis in np.meshgrid(*axes, indexing="ij")))
+    array = np.asarray(value, dtype=np.float64)
+    if array.ndim == 0:
+        array = np.broadcast_to(array, half)
+    if array.shape != half or not np.isfinite(array).all() or not array.any():
+        raise InputError(
+            f"noise per wavenumber has shape {array.shape}: expected finite numbers of shape {half}, the half plane of "
+            "scipy.fft.rfftn of a field, not all zero."
+        )
+    return array.ravel()

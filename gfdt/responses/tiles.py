@@ -1,0 +1,117 @@
+r"""From the sums of a tile to its response, in the layout's basis.
+
+With dR_u(t) the influence of unit u on the raw response (:class:`gfdt.responses.sums.UnitSums`), E_u its error of the
+score, D = R(0) - <w . grad A> and c(t) from :mod:`gfdt.responses.correction`,
+
+    R(t) = raw(t) - c(t) D,
+    e_u(t) = dR_u(t) - raw(t) E_u - c(t) dD_u,        dD_u = dR_u(0) - raw(0) E_u - d<w . grad A>_u.
+
+For A = x and kicks D is M M~^-1 - I and c is regressed on M, of which D is the part that M~ leaves. For a score fitted
+on this record the errors are those of the ratio C(t) C(0)^-1 and the control adds nothing to them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from gfdt.responses.accumulate import Tile
+from gfdt.responses.correction import Correction, find_control
+from gfdt.responses.prepare import Prepared
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = ["TileResult", "finish"]
+
+_ERROR_OPERATIONS = 1e11  # of the products R E_u; beyond, errors are made at some lags and interpolated in between
+_FEWEST_LAGS = 12
+
+
+@dataclass(frozen=True)
+class TileResult:
+    """Response of a tile and its errors.
+
+    Attributes
+    ----------
+    response : (lag, ...)
+    errors : (unit, lag, ...), e_u; None where not wanted
+    error_lags : indices of the lags of ``errors``
+    controlled : whether a control was used
+    departure : rms of D in standard errors; NaN where no target is known
+    """
+
+    response: NDArray[Any]
+    errors: NDArray[Any] | None
+    error_lags: NDArray[np.int64]
+    controlled: bool
+    departure: float
+
+
+def finish(
+    tile: Tile, ready: Prepared, correction: Correction, *, kick_of_state: slice | None, errors_wanted: bool
+) -> TileResult:
+    """Correct a tile and propagate the errors of its units.
+
+    Parameters
+    ----------
+    tile : Tile
+    kick_of_state : slice, optional
+        For A = x and kicks: the rows of M of this tile; a full slice per wavenumber.
+    errors_wanted : bool
+    """
+    raw = tile.raw.mean()
+    n_lags = len(raw)
+    auto = correction.mode == "auto"
+    chosen = _lags_of_errors(tile, ready)
+    if not errors_wanted and not auto:
+        return TileResult(raw, None, chosen, False, float("nan"))
+    d_raw = tile.raw.influence()
+    control, departure, d_departure = None, None, None
+    if kick_of_state is not None and auto:
+        rows = kick_of_state if correction.algebra.dense else slice(None)
+        d_stein = correction.divide(ready.stein.influence())
+        departure = (correction.divide(ready.stein.mean()) - correction.algebra.identity)[rows]
+        d_departure = d_stein if correction.weight is None else (1 - correction.weight) * d_stein
+        d_stein, d_departure = (item[:, rows] if rows != slice(None) else item for item in (d_stein, d_departure))
+        control = find_control(d_raw, departure, d_departure, d_stein)
+    errors = d_raw if chosen.size == n_lags else d_raw[:, chosen]
+    if tile.slope is not None:
+        at_chosen = raw[chosen]
+        errors = errors - np.stack([tile.slope(unit, at_chosen) for unit in range(len(errors))])
+    if tile.target is not None and auto and kick_of_state is None:
+        departure = raw[0] - tile.target.mean()
+        d_departure = errors[:, 0] - tile.target.influence()
+        control = find_control(errors, departure, d_departure) if chosen.size == n_lags else None
+    response = raw if control is None else raw - control * departure
+    if control is not None and not ready.fitted_here and d_departure is not None:
+        errors = errors - control[chosen] * d_departure[:, None]
+    return TileResult(
+        response,
+        errors if errors_wanted else None,
+        chosen,
+        control is not None,
+        _in_errors(departure, d_departure),
+    )
+
+
+def _lags_of_errors(tile: Tile, ready: Prepared) -> NDArray[np.int64]:
+    """All lags, or as many as the cost of R E_u for full matrices allows, ends included."""
+    n_units, n_lags, *rest = tile.raw.sums.shape
+    if tile.slope is None or not ready.layout.dense or rest[-1] != ready.layout.size:
+        return np.arange(n_lags)
+    # Counted for the whole matrix, so that every tile has the same lags.
+    each = 2.0 * n_units * rest[-1] ** 3
+    kept = max(_FEWEST_LAGS, int(_ERROR_OPERATIONS / each))
+    return np.unique(np.linspace(0, n_lags - 1, min(kept, n_lags)).round().astype(np.int64))
+
+
+def _in_errors(departure: NDArray[Any] | None, influence: NDArray[Any] | None) -> float:
+    if departure is None or influence is None:
+        return float("nan")
+    n_units = len(influence)
+    variance = (np.abs(influence) ** 2).sum() * n_units / max(n_units - 1, 1)
+    total = (np.abs(departure) ** 2).sum()
+    return float(np.sqrt(total / variance)) if variance > 0 else 0.0
