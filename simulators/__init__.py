@@ -1,7 +1,8 @@
 """Stochastic simulators that write labelled stationary trajectories.
 
 Each system is a frozen record of parameters with the methods ``simulate``, ``drift``, ``score`` and, where
-a closed form exists, ``exact_response`` and ``exact_covariance``:
+a closed form exists, ``exact_response`` and ``exact_covariance``; twin ensembles measure ``direct_response``, to small
+kicks, and ``forced_response``, to any forcing:
 
 >>> import simulators
 >>> run = simulators.OrnsteinUhlenbeck(n=8).simulate(2, 10.0, 1.0, seed=0)

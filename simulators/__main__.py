@@ -64,6 +64,7 @@ _TRIAL = 10**6
 # Seen: 0.8 to 2 GB/s into the memory that buffers the disk; blocks are written while no thread computes.
 _BYTES_PER_SECOND = 1e9
 _FLAGS = (
+    ("--save-noise", "save_noise", "also save the noise increments between snapshots (additive noise only)"),
     ("--overwrite", "overwrite", "replace an existing file"),
     ("--resume", "resume", "continue an interrupted run, bit for bit"),
 )
@@ -165,7 +166,7 @@ def _describe(system: System, simulate: dict[str, Any]) -> None:
     files = ("out", "overwrite", "resume", "progress")
     check_flags(**{key: simulate[key] for key in files[1:] if key in simulate})
     plan = system.plan(**{key: value for key, value in simulate.items() if key not in files})
-    layout = system.layout()
+    layout = system.record_layout(plan)
     shape = (plan.n_members, plan.n_snapshots, *layout.shape)
     n_bytes = plan.n_bytes(layout)
     check_memory(plan, layout, in_memory=simulate.get("out") is None)
@@ -201,7 +202,7 @@ def _seconds_per_snapshot(system: System, plan: Plan) -> float:
     Returns the time for one snapshot of all members. Threads share caches and memory, so that two need not be twice as
     fast as one.
     """
-    layout = system.layout()
+    layout = system.record_layout(plan)
     budget = max(1, _TRIAL // layout.size)  # steps
     n_probe = min(plan.n_steps, budget)
     stepper = system.make_stepper(plan.dt, n_probe)

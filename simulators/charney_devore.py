@@ -148,3 +148,7 @@ class CharneyDeVore(System):
             return np.array([self.x1_star, 0, 0, self.x4_star, 0, 0]) + 0.1 * rng.standard_normal(6)
 
         return heun_stepper(self._polynomial, self.noise, draw, dt, n_steps)
+
+    def increment_covariance(self) -> NDArray[np.float64]:
+        """Return s^2 I, the covariance of the noise per unit time."""
+        return self.noise**2 * np.eye(6)

@@ -68,12 +68,18 @@ class Stepper:
         nothing else, hidden variables above all: the kick of a twin experiment (`simulators.direct`).
     advice : str
         What may help if a member blows up, beside a smaller step.
+    advance_many : callable, optional
+        ``advance_many(x, normals, kicks)`` moves the states `x` of many members, shape (member, d), in place: step j
+        adds ``kicks[j]``, shape (step, d), and then is that of `advance`, with the numbers ``normals[:, j]``, shape
+        (member, step, d), in place of those it would draw. For systems whose internal state is one vector of d
+        components that takes d normals a step; `simulators.forced` needs 10^4 members of them.
     """
 
     start: Callable[[np.random.Generator], State]
     advance: Callable[..., None]
     displace: Callable[[State, NDArray[np.float64]], None]
     advice: str = ""
+    advance_many: Callable[[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]], None] | None = None
 
 
 def add_in_place(state: State, du: NDArray[np.float64]) -> None:
@@ -123,6 +129,7 @@ def run_plan(
     layout: Layout,
     title: str,
     references: str,
+    constants: dict[str, Any] | None = None,
     out: Any = None,
     overwrite: bool = False,
     resume: bool = False,
@@ -138,6 +145,8 @@ def run_plan(
         The moves of one member.
     name, parameters, layout, title, references
         Identity of the system, for the record.
+    constants : dict, optional
+        As in `simulators.schema.make_schema`.
     out, overwrite, resume, progress
         As in `simulators.system.System.simulate`.
 
@@ -172,6 +181,7 @@ def run_plan(
             entropy=entropy,
             n_snapshots=plan.n_snapshots,
             dtype=plan.dtype,
+            constants=constants,
         )
         result = None if checkpoint is None else checkpoint.spinup
         if plan.spinup == "auto" and not plan.spinup_checks:

@@ -117,6 +117,10 @@ class Lorenz96(System):
 
         return heun_stepper(self._polynomial, self.noise, draw, dt, n_steps)
 
+    def increment_covariance(self) -> NDArray[np.float64]:
+        """Return s^2 I, the covariance of the noise per unit time."""
+        return self.noise**2 * np.eye(self.n)
+
     # ---- exact answers
 
     def _score_array(self, u: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -137,6 +137,10 @@ class OrnsteinUhlenbeck(System):
         make = self._lane_stepper if self.n in SIZES else self._library_stepper
         return make(propagator, amplitude, n_steps)
 
+    def forced_dt(self) -> float:
+        """Return 0.05 / max |r_k + i c kx|: the splitting of a constant force then errs by 2e-4 at most."""
+        return 0.05 / float(np.abs(self.rate() + 1j * self.advection * advection_wavenumber(self.n)).max())
+
     def _library_stepper(
         self, propagator: NDArray[np.complex128], amplitude: NDArray[np.float64], n_steps: int
     ) -> "Stepper":

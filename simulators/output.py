@@ -197,6 +197,13 @@ def _create(path: Path, schema: Schema) -> None:
                 coordinate = file.createVariable(name, values.dtype, (name,), fill_value=False, contiguous=True)
                 coordinate.setncatts(attrs)
                 coordinate[:] = values
+            for name, (dims, values, attrs) in schema.constants.items():
+                for dim, size in zip(dims, values.shape, strict=True):
+                    if dim not in file.dimensions:
+                        file.createDimension(dim, size)
+                constant = file.createVariable(name, values.dtype, dims, fill_value=False, contiguous=True)
+                constant.setncatts(attrs)
+                constant[:] = values
             for name, attrs in schema.variables.items():
                 variable = file.createVariable(name, schema.dtype, schema.dims, fill_value=False, contiguous=True)
                 variable.setncatts(attrs)

@@ -35,7 +35,7 @@ from simulators.errors import ParameterError
 from simulators.grid import displacements
 from simulators.schema import Layout
 
-__all__ = ["DisplacementField", "Perturbation", "check_kicks", "find_perturbation"]
+__all__ = ["DisplacementField", "Perturbation", "check_kicks", "find_perturbation", "in_order"]
 
 Array = NDArray[np.float64]
 DisplacementField = Callable[[Array], Array]
@@ -231,7 +231,7 @@ class _Given(Perturbation):
         # a copy: a function that changes its argument must not change the state
         displacement = require_array(
             f"the displacement of {self.name}",
-            _in_order(self.displacement(state.copy()), self.layout),
+            in_order(self.displacement(state.copy()), self.layout),
             f"an array of shape {state.shape}",
         )
         if displacement.shape != state.shape or not np.all(np.abs(displacement) <= MAX_MAGNITUDE):
@@ -247,7 +247,7 @@ _VECTOR: dict[str, type[_Vector]] = {"pixel": _VectorPixel, "pattern": _VectorPa
 _FIELD: dict[str, type[_Field]] = {"pixel": _FieldPixel, "pattern": _FieldPattern}
 
 
-def _in_order(value: Any, layout: Layout) -> Any:
+def in_order(value: Any, layout: Layout) -> Any:
     """Return a labelled array with its dims in the order of the state, anything else as it is."""
     if not (hasattr(value, "dims") and hasattr(value, "transpose")):
         return value
@@ -288,7 +288,7 @@ def find_perturbation(value: Any, layout: Layout) -> Perturbation:
         return kinds[value](layout, value)
     if callable(value):
         return _Given(layout, getattr(value, "__qualname__", type(value).__name__), value)
-    array = require_array("perturbation", _in_order(value, layout), expected)
+    array = require_array("perturbation", in_order(value, layout), expected)
     if array.shape != layout.shape or not np.all(np.abs(array) <= MAX_MAGNITUDE) or not array.any():
         raise ParameterError(
             f"perturbation is an array of shape {array.shape}, largest magnitude {np.abs(array).max(initial=0):.3g}: "

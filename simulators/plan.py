@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from simulators.checks import require_integer, require_number, show
+from simulators.checks import require_flag, require_integer, require_number, show
 from simulators.errors import ParameterError
 from simulators.schema import Layout
 from simulators.stationarity import check_times, longest_spinup
@@ -53,6 +53,8 @@ class Plan:
         Threads.
     dtype : str
         "float64" or "float32".
+    save_noise : bool
+        The noise increments are saved beside the state.
     """
 
     n_members: int
@@ -67,6 +69,7 @@ class Plan:
     seed: int | None
     workers: int
     dtype: str
+    save_noise: bool = False
 
     def n_bytes(self, layout: Layout) -> int:
         """Return the size of the record, all variables together."""
@@ -74,7 +77,7 @@ class Plan:
 
     def request(self) -> dict[str, Any]:
         """Return the arguments of ``simulate`` that decide the numbers; ``workers`` is not one of them."""
-        return {
+        request = {
             "n_members": self.n_members,
             "duration": self.duration,
             "save_every": self.save_every,
@@ -83,6 +86,8 @@ class Plan:
             "seed": self.seed,
             "dtype": self.dtype,
         }
+        # where it is not asked for the record is the same as before there was a choice, and so is its configuration
+        return request | ({"save_noise": True} if self.save_noise else {})
 
 
 def make_plan(
@@ -95,6 +100,7 @@ def make_plan(
     seed: Any,
     workers: Any,
     dtype: Any,
+    save_noise: Any = False,
     default_spinup: float,
     default_dt: float | None,
 ) -> Plan:
@@ -102,7 +108,7 @@ def make_plan(
 
     Parameters
     ----------
-    n_members, duration, save_every, spinup, dt, seed, workers, dtype
+    n_members, duration, save_every, spinup, dt, seed, workers, dtype, save_noise
         As in `simulators.system.System.simulate`.
     default_spinup : float
         Used for ``spinup=None``.
@@ -131,6 +137,7 @@ def make_plan(
     workers = require_integer(
         "workers", (os.cpu_count() or 1) if workers is None else workers, at_least=1, at_most=_MAX_WORKERS
     )
+    save_noise = require_flag("save_noise", save_noise)
     name = getattr(dtype, "__name__", str(dtype))
     if name not in _DTYPES:
         raise ParameterError(f"dtype = {name!r}: expected one of {', '.join(_DTYPES)}; pass dtype='float64'")
@@ -165,6 +172,7 @@ def make_plan(
         seed=seed,
         workers=min(workers, n_members),
         dtype=name,
+        save_noise=save_noise,
     )
 
 

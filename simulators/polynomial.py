@@ -105,6 +105,7 @@ def heun_stepper(
     Returns
     -------
     Stepper
+        Its `advance` also takes a second array, for the noise that follows each snapshot.
     """
     from simulators.engine import Stepper, add_in_place
     from simulators.kernels import polynomial as kernel
@@ -114,7 +115,15 @@ def heun_stepper(
     def start(rng: np.random.Generator) -> tuple[NDArray[Any], ...]:
         return (draw(rng),)
 
-    def advance(state: tuple[NDArray[Any], ...], rng: np.random.Generator, out: NDArray[Any]) -> None:
-        kernel.advance(state[0], rng, starts, coefficients, factors, noise, dt, n_steps, out)
+    def advance(
+        state: tuple[NDArray[Any], ...],
+        rng: np.random.Generator,
+        out: NDArray[Any],
+        increments: NDArray[Any] | None = None,
+    ) -> None:
+        kernel.advance(state[0], rng, starts, coefficients, factors, noise, dt, n_steps, out, increments)
 
-    return Stepper(start, advance, add_in_place)
+    def advance_many(x: NDArray[Any], normals: NDArray[Any], kicks: NDArray[Any]) -> None:
+        kernel.advance_many(x, normals, kicks, starts, coefficients, factors, noise, dt)
+
+    return Stepper(start, advance, add_in_place, advance_many=advance_many)

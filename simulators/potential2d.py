@@ -137,6 +137,10 @@ class Potential2D(System):
         """Return Heun steps (`simulators.polynomial`) from an exact stationary draw."""
         return heun_stepper(self._polynomial, self.law.along.noise, self.law.draw, dt, n_steps)
 
+    def increment_covariance(self) -> NDArray[np.float64]:
+        """Return 2 D I, the covariance of the noise per unit time."""
+        return 2 * self.diffusivity * np.eye(2)
+
     # ---- exact answers
 
     def _score_array(self, u: NDArray[np.float64]) -> NDArray[np.float64]:

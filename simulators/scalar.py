@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from simulators.answers import component_axes, label_covariance, label_response
+from simulators.answers import component_axes, label_covariance
 from simulators.checks import require_lags, require_number
 from simulators.scalar_law import CubicLaw
+from simulators.scalar_response import scalar_response
 from simulators.schema import Layout, component_layout
 from simulators.system import System
 
@@ -57,10 +58,22 @@ class _CubicSystem(System):
         def start(rng: np.random.Generator) -> tuple[NDArray[Any], ...]:
             return (np.array([law.draw(rng)]),)
 
-        def advance(state: tuple[NDArray[Any], ...], rng: np.random.Generator, out: NDArray[Any]) -> None:
-            kernel.advance(state[0], rng, coefficients, law.noise, dt, n_steps, out)
+        def advance(
+            state: tuple[NDArray[Any], ...],
+            rng: np.random.Generator,
+            out: NDArray[Any],
+            increments: NDArray[Any] | None = None,
+        ) -> None:
+            kernel.advance(state[0], rng, coefficients, law.noise, dt, n_steps, out, increments)
 
-        return Stepper(start, advance, add_in_place)
+        def advance_many(x: NDArray[Any], normals: NDArray[Any], kicks: NDArray[Any]) -> None:
+            kernel.advance_many(x, normals, kicks, coefficients, law.noise, dt)
+
+        return Stepper(start, advance, add_in_place, advance_many=advance_many)
+
+    def increment_covariance(self) -> NDArray[np.float64]:
+        """Return s^2, the variance of the noise per unit time, shape (1, 1)."""
+        return np.array([[self.law.noise**2]])
 
     # ---- exact answers
 
@@ -82,26 +95,37 @@ class _CubicSystem(System):
         """
         return self.law.density(np.asarray(x, dtype=float))
 
-    def exact_response(self, lags: Any) -> "xr.DataArray":
-        """Return R(t) = -<x(t) s(x(0))> from the Fokker-Planck operator on a grid; error below 1e-4.
+    def exact_response(self, lags: Any, observable: Any = "mean", perturbation: Any = "drift") -> "xr.DataArray":
+        """Return R_A(t) = <A(x(t)) B(x(0))> from the Fokker-Planck operator on a grid (`simulators.fokker_planck`).
+
+        By default the response -<x(t) s(x(0))> of the mean to a small constant drift, whose error is below 1e-4.
 
         Parameters
         ----------
         lags : array_like
             Times t >= 0, shape (lag,).
+        observable : str or callable
+            What moves: "mean", "second_moment" (<x^2>), "variance" (<x'^2>), "moment3" (<x'^3>) or "moment4" (<x'^4>)
+            with x' = x - m, m the unperturbed mean; or a function A(x) of an array of points, shape (n,), that returns
+            the shape (n,) or (n, n_outputs). Kernel densities at several values, for example, give the response of
+            the density.
+        perturbation : str or callable
+            What moves it: "drift", a constant added to the drift, w = 1; a function w(x) of an array of points, shape
+            (n,), that returns that shape, a drift that depends on the state, B = -(w' + w s); or "noise", a change of
+            the amplitude of the noise by 1 in its unit, B = noise (s' + s^2) (Ito).
 
         Returns
         -------
         xarray.DataArray
-            "response", dims (lag, component, component_src).
+            "response", dims lag, then ``component`` for a named observable and ``output`` for a function with several
+            outputs, then ``component_src`` for "drift".
 
         Raises
         ------
         ParameterError
-            If a lag is negative, or the noise too small for the grid.
+            If a lag is negative, an argument none of those, or the noise too small for the grid.
         """
-        lags = require_lags(lags)
-        return label_response(self.law.response(lags)[:, None, None], lags, component_axes(1))
+        return scalar_response(self.law, require_lags(lags), observable, perturbation)
 
     def exact_covariance(self) -> "xr.DataArray":
         """Return the stationary variance by quadrature.

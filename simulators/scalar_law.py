@@ -4,7 +4,8 @@
     f(x) = c0 + c1 x + c2 x^2 + c3 x^3,  c3 < 0,   D = s^2 / 2,   F(x) = int f.
 
 Stationary density rho = exp(F / D) / Z, score f / D. The backward generator L g = f g' + D g'' = (D rho g')' / rho
-is symmetric in L2(rho); with its eigenvalues -l_n and orthonormal eigenfunctions phi_n, a_n = <x phi_n>,
+(`simulators.fokker_planck`) is symmetric in L2(rho); with its eigenvalues -l_n and orthonormal eigenfunctions phi_n,
+a_n = <x phi_n>,
 
     R(t) = -<x(t) score(x(0))> = (1/D) sum_n l_n a_n^2 exp(-l_n t),
 
@@ -20,6 +21,7 @@ from numpy.polynomial import Polynomial
 from numpy.typing import NDArray
 
 from simulators.errors import ParameterError
+from simulators.fokker_planck import FokkerPlanck, make_fokker_planck
 
 __all__ = ["CubicLaw"]
 
@@ -133,42 +135,44 @@ class CubicLaw:
         return np.cumsum(weights) - weights / 2
 
     def response(self, lags: NDArray[np.float64], n_volumes: int = _N_VOLUMES) -> NDArray[np.float64]:
-        """Return R at `lags`, shape (lag,), from the generator on `n_volumes` finite volumes.
-
-        With rho at nodes i and midpoints i + 1/2, h the spacing,
-        (L g)_i = D / (h^2 rho_i) [rho_(i+1/2) (g_(i+1) - g_i) - rho_(i-1/2) (g_i - g_(i-1))]
-        is in detailed balance with rho; rho^(1/2) L rho^(-1/2) is symmetric and tridiagonal.
+        """Return R of the state at `lags`, shape (lag,), on `n_volumes` finite volumes (`simulators.fokker_planck`).
 
         Raises
         ------
         ParameterError
             If the grid does not resolve the density (R(0) is then off by more than 1e-6).
         """
-        from scipy.linalg import eigh_tridiagonal
+        generator = self.generator(n_volumes)
+        response = generator.response(np.append(lags, 0.0), generator.nodes, np.ones(n_volumes - 1))
+        return response[:-1] / response[-1]  # R(0) = 1 but for the rounding of a sum over all modes
 
-        x, h = np.linspace(*self.support, n_volumes, retstep=True)
-        log_rho = self._log_density(x)
-        log_mid = self._log_density((x[:-1] + x[1:]) / 2)
-        # ratios from differences of logarithms: rho itself underflows in products far from the wells
-        to_right = np.exp(log_mid - log_rho[:-1])
-        to_left = np.exp(log_mid - log_rho[1:])
-        diagonal = np.zeros(n_volumes)
-        diagonal[:-1] -= to_right
-        diagonal[1:] -= to_left
-        off_diagonal = np.exp(log_mid - (log_rho[:-1] + log_rho[1:]) / 2)
-        scale = self.diffusivity / h**2
-        eigenvalues, vectors = eigh_tridiagonal(diagonal * scale, off_diagonal * scale)
-        rates = np.clip(-eigenvalues, 0, None)
-        root_weight = np.exp(log_rho / 2)
-        root_weight /= np.linalg.norm(root_weight)
-        overlaps = vectors.T @ (root_weight * x)
-        amplitudes = rates * overlaps**2 / self.diffusivity
-        if not abs(amplitudes.sum() - 1) < 1e-6:
+    def generator(self, n_volumes: int = _N_VOLUMES) -> FokkerPlanck:
+        """Return the generator on `n_volumes` finite volumes, diagonalised at the first call.
+
+        Raises
+        ------
+        ParameterError
+            If the grid does not resolve the density: faces and nodes then hold masses that differ by more than 1e-6.
+        """
+        if n_volumes in self._generators:
+            return self._generators[n_volumes]
+        x = np.linspace(*self.support, n_volumes)
+        log_rho, log_rho_faces = self._log_density(x), self._log_density((x[:-1] + x[1:]) / 2)
+        # R(0) of the state for w = 1
+        initial = np.exp(log_rho_faces).sum() / np.exp(log_rho).sum()
+        if not abs(initial - 1) < 1e-6:
             raise ParameterError(
-                f"R(0) = {amplitudes.sum():.8f} on {n_volumes} volumes: expected 1, the density is too narrow for the "
+                f"R(0) = {initial:.8f} on {n_volumes} volumes: expected 1, the density is too narrow for the "
                 f"grid; use a larger noise than {self.noise:g}, or rescale x"
             )
-        return np.exp(-np.outer(lags, rates)) @ (amplitudes / amplitudes.sum())
+        # the same mass on the faces, so that R(0) = 1 to rounding
+        generator = make_fokker_planck(x, log_rho, log_rho_faces - np.log(initial), self.diffusivity)
+        self._generators[n_volumes] = generator
+        return generator
+
+    @cached_property
+    def _generators(self) -> dict[int, FokkerPlanck]:
+        return {}
 
 
 def _real_roots(polynomial: Polynomial) -> NDArray[np.float64]:

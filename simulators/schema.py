@@ -82,12 +82,17 @@ def field_layout(positions: NDArray[np.float64], long_name: str, variable: str =
 
 @dataclass(frozen=True)
 class Schema:
-    """Everything about a trajectory except its numbers; the same for a Dataset in memory and for a file."""
+    """Everything about a trajectory except its numbers; the same for a Dataset in memory and for a file.
+
+    `variables` are the series, `constants` what does not change with member and time: dims, values and attributes of
+    each, for dims that may be other than those of the state.
+    """
 
     variables: dict[str, dict[str, str]]
     coordinates: dict[str, tuple[NDArray[Any], dict[str, str]]]
     attrs: dict[str, str]
     dtype: str
+    constants: dict[str, tuple[tuple[str, ...], NDArray[np.float64], dict[str, str]]] = field(default_factory=dict)
 
     @property
     def dims(self) -> tuple[str, ...]:
@@ -112,7 +117,8 @@ class Schema:
             {
                 name: (self.dims, values, attrs)
                 for (name, attrs), values in zip(self.variables.items(), data, strict=True)
-            },
+            }
+            | self.constants,
             coords={name: (name, values, attrs) for name, (values, attrs) in self.coordinates.items()},
             attrs=self.attrs,
         )
@@ -132,6 +138,7 @@ def make_schema(
     n_snapshots: int,
     dtype: str,
     extra_attrs: Mapping[str, str] | None = None,
+    constants: Mapping[str, tuple[tuple[str, ...], NDArray[np.float64], dict[str, str]]] | None = None,
 ) -> Schema:
     """Return the schema of one run.
 
@@ -151,6 +158,8 @@ def make_schema(
         Of the data variables.
     extra_attrs : mapping, optional
         Further attributes of the data set.
+    constants : mapping, optional
+        Variables beside the series: dims, values and attributes by name.
 
     Returns
     -------
@@ -185,6 +194,7 @@ def make_schema(
             **(extra_attrs or {}),
         },
         dtype=dtype,
+        constants=dict(constants or {}),
     )
 
 

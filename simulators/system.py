@@ -8,7 +8,7 @@ linear response of the state to a small kick of the state at time 0, R_ij(t) = -
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -121,6 +121,7 @@ class System(ABC):
         seed: int | None = 0,
         workers: int | None = None,
         dtype: str = "float64",
+        save_noise: bool = False,
         out: Any = None,
         overwrite: bool = False,
         resume: bool = False,
@@ -155,6 +156,12 @@ class System(ABC):
             Threads; default all cores. The numbers do not depend on it.
         dtype : {"float64", "float32"}
             Precision of the record; the dynamics always run in float64.
+        save_noise : bool
+            Also save the noise that drove the state, for response estimates that need no score: ``noise``, with the
+            dims of the state, is the sum of the increments of all steps between a snapshot and the next (after the
+            last one too), and ``noise_covariance`` (component, component_2) their covariance Q per unit time. The
+            trajectory is the same bit for bit. For additive noise that enters step by step: `DoubleWell`,
+            `ScalarClimate`, `Potential2D`, `Lorenz96`, `CharneyDeVore`.
         out : path-like, optional
             Stream to this netCDF file; memory then stays bounded by a block. It appears only when complete. After
             a failure ``<out>.part`` stays beside it only if `resume` can continue it; after a blow-up it cannot.
@@ -201,16 +208,23 @@ class System(ABC):
             seed=seed,
             workers=workers,
             dtype=dtype,
+            save_noise=save_noise,
         )
-        check_memory(plan, self.layout(), in_memory=out is None)
+        layout = self.record_layout(plan)
+        constants = {}
+        if plan.save_noise:
+            attrs = {"long_name": "covariance of the noise per unit time", "units": "1"}
+            constants["noise_covariance"] = (("component", "component_2"), self.increment_covariance(), attrs)
+        check_memory(plan, layout, in_memory=out is None)
         return run_plan(
             plan,
             self.make_stepper(plan.dt, plan.n_steps),
             name=self.name,
             parameters=self.parameters(),
-            layout=self.layout(),
+            layout=layout,
             title=self.title,
             references=self.references,
+            constants=constants,
             out=out,
             overwrite=overwrite,
             resume=resume,
@@ -228,6 +242,7 @@ class System(ABC):
         seed: int | None = 0,
         workers: int | None = None,
         dtype: str = "float64",
+        save_noise: bool = False,
     ) -> Plan:
         """Return what `simulate` would do with these arguments, without doing it."""
         return make_plan(
@@ -239,8 +254,38 @@ class System(ABC):
             seed=seed,
             workers=workers,
             dtype=dtype,
+            save_noise=save_noise,
             default_spinup=self.default_spinup,
             default_dt=self.default_dt,
+        )
+
+    def record_layout(self, plan: Plan) -> Layout:
+        """Return the labels of what ``simulate`` saves: the state, and the noise where `plan` asks for it.
+
+        Raises
+        ------
+        ParameterError
+            If there is no noise to save.
+        """
+        layout = self.layout()
+        if not plan.save_noise:
+            return layout
+        self.increment_covariance()
+        meaning = "sum of the noise increments between this snapshot and the next"
+        return replace(layout, extra=layout.extra | {"noise": meaning})
+
+    def increment_covariance(self) -> NDArray[np.float64]:
+        """Return Q, shape (d, d), the covariance per unit time of the noise that ``save_noise`` saves.
+
+        Raises
+        ------
+        ParameterError
+            If the steps of the system add no noise that is white in time and independent of the state.
+        """
+        raise ParameterError(
+            f"save_noise = True: {type(self).__name__} has no noise increments to save, its steps draw from a "
+            "transition law, which mixes noise and drift, or have noise that depends on the state: expected a "
+            "system stepped with additive noise, such as DoubleWell or Potential2D; leave save_noise out"
         )
 
     def direct_response(
@@ -340,6 +385,101 @@ class System(ABC):
             workers=workers,
             progress=progress,
         )
+
+    def forced_response(
+        self,
+        forcing: Any,
+        duration: float,
+        save_every: float = 1.0,
+        *,
+        n_members: int = 1000,
+        perturbation: Any = "uniform",
+        amplitude: float = 1.0,
+        observable: str = "mean",
+        antithetic: bool = False,
+        confidence: float = 0.95,
+        spinup: float | None = None,
+        dt: float | None = None,
+        seed: int | None = 0,
+        workers: int | None = None,
+        progress: bool | None = None,
+    ) -> "xr.Dataset":
+        """Measure the change of the ensemble mean under a finite forcing from t = 0 on.
+
+        The drift becomes drift(u) + amplitude f(t) w(u). Members start in the stationary state. Each has a copy
+        without the forcing that sees the same noise, so that the response is known much better than the mean itself
+        (`simulators.forced`). The splitting from the steps of the system is of second order in dt; its measured
+        errors are in `simulators.forced_runs`.
+
+        Parameters
+        ----------
+        forcing : float, callable, xarray.DataArray or array_like
+            f: a number for a step at t = 0; a function of an array of times; a 1-D DataArray whose ``time`` reaches
+            from 0 to `duration`, or an array of one value for each saved time, both joined by straight lines. It
+            may jump at multiples of the time step; a jump within a step costs an error of first order in dt.
+        duration, save_every : float
+            The response is saved at 0, save_every, 2 save_every, ... up to and including `duration`.
+        n_members : int
+            Independent realisations, at least 2. Vector systems move 10^4 of them in one call.
+        perturbation : "uniform", array_like or callable
+            w: 1 for every component or site; an array of the shape of the state; or a function w(x) of states
+            (..., *state), many at once, that returns their shape.
+        amplitude : float
+            Of the forcing, in the unit of du/dt; the response is not divided by it.
+        observable : str
+            "mean", "second_moment", "variance", "moment3" or "moment4", as in `simulators.moments`, of every
+            component or site.
+        antithetic : bool
+            Force a third copy by -amplitude and return the odd part of the response, which is the linear one but for
+            a term in amplitude^3.
+        confidence : float
+            Level of the band.
+        spinup, dt, seed, workers, progress
+            As in `simulate`, but "auto" is no `spinup` here, and systems with an exact transition law get a default
+            step (`forced_dt`): the forcing is split from their steps, with an error O(dt^2).
+
+        Returns
+        -------
+        xarray.Dataset
+            ``response``, ``stderr``, ``lower``, ``upper``, dims (time, *state); ``forcing`` (time), the values of f;
+            ``unperturbed_mean`` (*state), the m of the moments; ``perturbation`` (*state), w where it is constant.
+
+        Raises
+        ------
+        ParameterError
+            If an argument cannot be used.
+        SimulatorError
+            If it needs more memory than there is.
+        BlowUpError
+            If a member, with or without the forcing, stops being finite.
+
+        References
+        ----------
+        Lucarini & Sarno, Nonlin. Processes Geophys. 18, 7 (2011), arXiv:1008.0340.
+        """
+        from simulators.forced import forced_response
+
+        return forced_response(
+            self,
+            forcing=forcing,
+            duration=duration,
+            save_every=save_every,
+            n_members=n_members,
+            perturbation=perturbation,
+            amplitude=amplitude,
+            observable=observable,
+            antithetic=antithetic,
+            confidence=confidence,
+            spinup=spinup,
+            dt=dt,
+            seed=seed,
+            workers=workers,
+            progress=progress,
+        )
+
+    def forced_dt(self) -> float | None:
+        """Return the default step of `forced_response`; None stands for one step per save interval."""
+        return self.default_dt
 
 
 def check_flags(*, overwrite: Any = False, resume: Any = False, progress: Any = None) -> None:

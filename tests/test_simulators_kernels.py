@@ -231,3 +231,37 @@ def test_ou_lane_kernel_equals_the_twin_of_the_other(n):
     out = np.empty((3, n, n))
     ou.advance_lanes(spectrum, words, tables, rows, columns, 2, out)
     np.testing.assert_allclose(out, expected, atol=1e-13)
+
+
+@pytest.mark.parametrize(
+    "system",
+    [ScalarClimate(), Potential2D(), LinearSDE([[-1.0, 2.0], [-0.3, -1.0]], [[1.0, 0.2], [0.2, 0.5]])],
+    ids=lambda system: system.name,
+)
+def test_kernels_of_many_members_take_the_steps_of_one(system):
+    # step by step: a kick, then the step of `advance` with the same numbers
+    n_members, n_steps, (d,) = 3, 5, system.layout().shape
+    stepper = system.make_stepper(0.05, 1)
+    rng = np.random.default_rng(4)
+    x, kicks = rng.standard_normal((n_members, d)), 0.1 * rng.standard_normal((n_steps, d))
+    normals = np.array([np.random.default_rng(member).standard_normal((n_steps, d)) for member in range(n_members)])
+    expected = x.copy()
+    for member, one in enumerate(expected):
+        stream = np.random.default_rng(member)
+        for kick in kicks:
+            one += kick
+            stepper.advance((one,), stream, np.empty((1, d)))
+    stepper.advance_many(x, normals, kicks)
+    np.testing.assert_allclose(x, expected, rtol=1e-13, atol=1e-14)
+
+
+@pytest.mark.parametrize("system", [ScalarClimate(), Potential2D()], ids=lambda system: system.name)
+def test_kernels_sum_the_noise_of_an_interval(system):
+    d, dt = system.layout().shape[0], 0.05
+    stepper = system.make_stepper(dt, 3)
+    (x,), stream = stepper.start(np.random.default_rng(1)), np.random.default_rng(2)
+    out, increments = np.empty((4, d)), np.empty((4, d))
+    stepper.advance((x,), stream, out, increments)
+    normals = np.random.default_rng(2).standard_normal((4, 3, d))
+    root = np.sqrt(dt * np.diag(system.increment_covariance()))
+    np.testing.assert_allclose(increments, root * normals.sum(axis=1), rtol=1e-12)

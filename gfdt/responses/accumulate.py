@@ -37,6 +37,7 @@ __all__ = ["Tile", "amplitude_tiles", "field_tiles", "kick_tiles"]
 
 _TILE_BYTES = 2**28  # of per-unit sums, and of a tile's series
 _BLOCK_VALUES = 2**22  # numbers of products of two series held at once
+_ROUNDING = 1e-13  # of the spread: a mean that was taken off before
 
 
 @dataclass(frozen=True)
@@ -47,14 +48,16 @@ class Tile:
     ----------
     columns : slice of the flattened observable, or of its values at one site
     raw : UnitSums, (unit, lag, ...)
-    slope : the unit's E_u and R -> R(t) E_u; None without error of the score
+    slope : takes R(t) E_u off the errors (unit, lag, ...), given R (lag, ...); None without error of the score
+    shift : adds to the errors what the units' errors of the mean do to A; None where A does not follow the mean
     target : UnitSums of <w . grad A>, (unit, ...), or None where it is not known
     observed_mean, observed_spread : of A, per column
     """
 
     columns: slice
     raw: UnitSums
-    slope: Callable[[int, NDArray[Any]], NDArray[Any]] | None
+    slope: Callable[[NDArray[Any], NDArray[Any]], None] | None
+    shift: Callable[[NDArray[Any]], None] | None
     target: UnitSums | None
     observed_mean: NDArray[np.float64]
     observed_spread: NDArray[np.float64]
@@ -84,7 +87,7 @@ class _Moments:
 
 
 def kick_tiles(
-    ready: Prepared, observable: Bound, correction: Correction, slopes: NDArray[Any] | None
+    ready: Prepared, observable: Bound, correction: Correction, slopes: NDArray[Any] | None, *, errors_wanted: bool
 ) -> Iterator[Tile]:
     """Any observable against the kick of every component; of a homogeneous field, of one site of any place."""
     layout, q = ready.layout, ready.layout.size if ready.layout.dense else ready.layout.n_variables
@@ -96,7 +99,8 @@ def kick_tiles(
     if slopes is not None and not layout.dense:
         slopes = slopes[:, 0].real.reshape(len(slopes), q, q)
     for columns in tiles:
-        sums = _PairSums(ready, columns.stop - columns.start, q)
+        sums = _PairSums(ready)
+        slid = _PairSums(ready) if observable.follows_mean and errors_wanted else None
         for member in range(ready.trajectory.sizes["member"]):
             source = kept.get(member)
             if source is None:
@@ -105,13 +109,16 @@ def kick_tiles(
                 if len(tiles) > 1:
                     kept[member] = source
             sums.add(source, _columns(ready, observable, member, columns))
+            if slid is not None:
+                slid.add(source, _shift_columns(ready, observable, member, columns))
         slope = None if slopes is None else _matrix_slope(slopes)
+        shift = None if slid is None else _shift(ready, observable, columns, slid.centred().mean())
         target = kick_target(ready, observable, correction, columns) if layout.dense else None
-        yield sums.tile(columns, slope, target)
+        yield sums.tile(columns, slope, shift, target)
 
 
 def field_tiles(
-    ready: Prepared, observable: Bound, correction: Correction, slopes: NDArray[Any] | None
+    ready: Prepared, observable: Bound, correction: Correction, slopes: NDArray[Any] | None, *, errors_wanted: bool
 ) -> Iterator[Tile]:
     """A local observable of a homogeneous field against the kick of a site, per wavenumber."""
     layout: Homogeneous = ready.layout  # type: ignore[assignment]
@@ -120,9 +127,11 @@ def field_tiles(
         counts: list[NDArray[np.float64]] = []
         windows: list[NDArray[Any]] = []
         moments = _Moments()
+        slid: Any = 0.0
         for member in range(ready.trajectory.sizes["member"]):
             units, there = [ready.units[index] for index in ready.of_member(member)], ready.present(member)
-            field = observable.field(ready.centred(member), extra)
+            centred = ready.centred(member)
+            field = observable.field(centred, extra)
             field[~there] = 0.0
             moments.add(_per_variable(field, layout), int(there.sum()))
             source = correction.divide_series(layout.transform(ready.source(member)))
@@ -130,6 +139,11 @@ def field_tiles(
             counts.append(valid_pairs(there, units, ready.lags))
             at_zero = source[:, 0].reshape(len(source), -1).real
             windows.append(window_sums(at_zero, there, units, ready.lags, "source"))
+            if observable.follows_mean and errors_wanted:
+                slope_field = observable.field(centred, extra, order=1)
+                slope_field[~there] = 0.0
+                total = spectral_lagged_sums(layout.transform(slope_field), source, units, ready.lags).sum(axis=0)
+                slid = slid + total
         raw, count, window = np.concatenate(sums), np.concatenate(counts), np.concatenate(windows)
         # All sites have one mean, so that only k = 0 has to be centred; there <A> is the mean times n_sites^(1/2).
         offset = moments.mean * np.sqrt(layout.size / layout.n_variables)
@@ -141,13 +155,15 @@ def field_tiles(
         if slopes is not None:
             algebra = correction.algebra
 
-            def slope(unit: int, response: NDArray[Any], algebra: Any = algebra) -> NDArray[Any]:
-                return algebra.times(response, slopes[unit])
+            def slope(response: NDArray[Any], errors: NDArray[Any], algebra: Any = algebra) -> None:
+                for error, one in zip(errors, slopes, strict=True):
+                    error -= algebra.times(response, one)
 
         yield Tile(
             slice(extra, extra + 1),
             UnitSums(raw, count.reshape(*count.shape, *[1] * (raw.ndim - 2))),
             slope,
+            None if np.ndim(slid) == 0 else _field_shift(ready, slid / _per_lag(count, raw.ndim - 2)),
             kick_target(ready, observable, correction, slice(extra, extra + 1)),
             moments.mean,
             moments.spread,
@@ -160,6 +176,8 @@ def amplitude_tiles(
     amplitudes: list[Amplitude],
     correction: Correction,
     slopes: NDArray[Any] | None,
+    *,
+    errors_wanted: bool,
 ) -> Iterator[Tile]:
     """Any observable against whole perturbations, each with one amplitude f(t); sites of a field are averaged."""
     layout, q, n_units = ready.layout, len(amplitudes), len(ready.units)
@@ -173,8 +191,9 @@ def amplitude_tiles(
     tiles = [slice(start, min(start + width, size)) for start in range(0, size, width)]
     kept: dict[int, tuple[_Source, _Source | None]] = {}
     for columns in tiles:
-        pairs = _PairSums(ready, columns.stop - columns.start, q)
-        errors = _PairSums(ready, columns.stop - columns.start, n_error) if n_error else None
+        pairs = _PairSums(ready)
+        errors = _PairSums(ready) if n_error else None
+        slid = _PairSums(ready) if observable.follows_mean and errors_wanted else None
         targets: list[Any] = []
         for member in range(ready.trajectory.sizes["member"]):
             if member not in kept:
@@ -191,6 +210,8 @@ def amplitude_tiles(
             pairs.add(source, observed)
             if errors is not None and whole is not None:
                 errors.add(whole, observed)
+            if slid is not None:
+                slid.add(source, _shift_columns(ready, observable, member, columns))
             targets.append(amplitude_target(ready, observable, member, amplitudes, columns))
         slope = None
         if errors is not None and flat is not None:
@@ -198,7 +219,8 @@ def amplitude_tiles(
             slope = _amplitude_slope(gradient, flat if by_entry else None)
         counts = ready.conjugate_units.counts[:, :, None]
         known = all(item is not None for item in targets)
-        yield pairs.tile(columns, slope, UnitSums(np.concatenate(targets), counts) if known else None)
+        shift = None if slid is None else _shift(ready, observable, columns, slid.centred().mean())
+        yield pairs.tile(columns, slope, shift, UnitSums(np.concatenate(targets), counts) if known else None)
 
 
 def _conjugates(
@@ -289,7 +311,7 @@ class _Source:
 class _PairSums:
     """Sums over the units of all members, centred at the end."""
 
-    def __init__(self, ready: Prepared, n_columns: int, q: int) -> None:
+    def __init__(self, ready: Prepared) -> None:
         self.lags = ready.lags
         self.moments = _Moments()
         self.sums: list[NDArray[np.float64]] = []
@@ -297,7 +319,6 @@ class _PairSums:
         self.windows: list[NDArray[np.float64]] = []
         self.observed: list[NDArray[np.float64]] = []
         self.total: NDArray[np.float64] | None = None
-        self.shape = (n_columns, q)
 
     def add(self, source: _Source, observed: NDArray[np.float64]) -> None:
         """Take in a member, (time, column)."""
@@ -311,29 +332,94 @@ class _PairSums:
 
     def centred(self) -> UnitSums:
         """Return the sums of (A - <A>) (B - <B>)."""
-        raw, counts, mean = np.concatenate(self.sums), np.concatenate(self.counts), self.moments.mean
-        raw -= mean[:, None] * np.concatenate(self.windows)[:, :, None, :]
+        raw = self.sums[0] if len(self.sums) == 1 else np.concatenate(self.sums)
+        counts, mean = np.concatenate(self.counts), self.moments.mean
+        if np.abs(mean).max() > _ROUNDING * self.moments.spread.max():
+            for sums, windows in zip(raw, np.concatenate(self.windows), strict=True):
+                sums -= mean[:, None] * windows[:, None, :]
         if self.total is not None:
             seen = np.concatenate(self.observed) - counts[:, :, None] * mean
             raw -= seen[:, :, :, None] * (self.total / self.moments.count)
         return UnitSums(raw, counts[:, :, None, None])
 
-    def tile(self, columns: slice, slope: Any, target: UnitSums | None) -> Tile:
+    def tile(self, columns: slice, slope: Any, shift: Any, target: UnitSums | None) -> Tile:
         """Return what was gathered."""
-        return Tile(columns, self.centred(), slope, target, self.moments.mean, self.moments.spread)
+        return Tile(columns, self.centred(), slope, shift, target, self.moments.mean, self.moments.spread)
 
 
-def _matrix_slope(slopes: NDArray[Any]) -> Callable[[int, NDArray[Any]], NDArray[Any]]:
-    return lambda unit, response: response @ slopes[unit]
+def _per_lag(counts: NDArray[np.float64], n_more: int) -> NDArray[np.float64]:
+    """Pairs of all units at each lag, (lag, ...)."""
+    return counts.sum(axis=0).reshape(-1, *[1] * n_more)
+
+
+def _shift(
+    ready: Prepared, observable: Bound, columns: slice, response: NDArray[np.float64]
+) -> Callable[[NDArray[Any]], None]:
+    """Errors through the mean, from the response of g (:meth:`gfdt.responses.observables.Bound.shift_series`)."""
+    layout: Any = ready.layout
+    shifts = ready.mean_errors
+    if not layout.dense and observable.local:
+        # Site averages: one component for each variable.
+        shifts = shifts.reshape(len(shifts), layout.n_variables, -1)[:, :, 0]
+
+    def shift(errors: NDArray[Any]) -> None:
+        for error, one in zip(errors, shifts, strict=True):
+            error += observable.effect_of_shift(one, response, columns.start, columns.stop)
+
+    return shift
+
+
+def _field_shift(ready: Prepared, response: NDArray[Any]) -> Callable[[NDArray[Any]], None]:
+    """-dm <A' B> for each wavenumber."""
+    layout: Any = ready.layout
+    shifts = ready.mean_errors.reshape(len(ready.units), layout.n_variables, -1)[:, :, 0]
+
+    def shift(errors: NDArray[Any]) -> None:
+        for error, one in zip(errors, shifts, strict=True):
+            error -= response * (one[:, None] if layout.several else one[0])
+
+    return shift
+
+
+def _shift_columns(ready: Prepared, observable: Bound, member: int, columns: slice) -> NDArray[np.float64]:
+    """Series g of which the effect of the mean is made, (time, column)."""
+    out = []
+    for _, times in time_blocks((1, *ready.trajectory.shape[1:])):
+        centred = ready.centred(member, times)
+        if observable.local and not ready.layout.dense:
+            values = _site_averages(ready, observable, centred, columns, order=1)
+        else:
+            values = observable.shift_series(centred, columns.start, columns.stop)
+        values[~ready.present(member)[times]] = 0.0
+        out.append(values)
+    return np.concatenate(out)
+
+
+def _matrix_slope(slopes: NDArray[Any]) -> Callable[[NDArray[Any], NDArray[Any]], None]:
+    """R E_u of every unit by few large matrix products."""
+    n_units, q = slopes.shape[:2]
+    side_by_side = slopes.swapaxes(0, 1).reshape(q, n_units * q)
+
+    def slope(response: NDArray[Any], errors: NDArray[Any]) -> None:
+        rows = response.reshape(-1, q)
+        at_once = max(1, _TILE_BYTES // max(8 * len(rows) * q, 1))
+        for first in range(0, n_units, at_once):
+            some = slice(first, min(first + at_once, n_units))
+            product = rows @ side_by_side[:, some.start * q : some.stop * q]
+            errors[some] -= product.reshape(*response.shape[:-1], -1, q).transpose(2, 0, 1, 3)
+
+    return slope
 
 
 def _amplitude_slope(
     gradient: NDArray[np.float64], flat: NDArray[Any] | None
-) -> Callable[[int, NDArray[Any]], NDArray[Any]]:
+) -> Callable[[NDArray[Any], NDArray[Any]], None]:
     """R E_u from <A e> of the error columns, (lag, column, q, unit or entry)."""
-    if flat is None:
-        return lambda unit, response: gradient[: len(response), :, :, unit]
-    return lambda unit, response: gradient[: len(response)] @ flat[unit]
+
+    def slope(response: NDArray[Any], errors: NDArray[Any]) -> None:  # noqa: ARG001  same call as for matrices
+        errors -= np.moveaxis(gradient if flat is None else gradient @ flat.T, -1, 0)
+
+    return slope
 
 
 def _of_one_site(series: NDArray[Any], layout: Any) -> NDArray[np.float64]:
@@ -366,14 +452,14 @@ def _columns(ready: Prepared, observable: Bound, member: int, columns: slice) ->
 
 
 def _site_averages(
-    ready: Prepared, observable: Bound, centred: NDArray[np.float64], columns: slice
+    ready: Prepared, observable: Bound, centred: NDArray[np.float64], columns: slice, order: int = 0
 ) -> NDArray[np.float64]:
     """A local observable averaged over sites: columns (variable, extra)."""
     layout: Homogeneous = ready.layout  # type: ignore[assignment]
     out = np.empty((len(centred), columns.stop - columns.start))
     for column in range(columns.start, columns.stop):
         variable, extra = divmod(column, observable.n_extra)
-        out[:, column - columns.start] = _per_variable(observable.field(centred, extra), layout)[:, variable]
+        out[:, column - columns.start] = _per_variable(observable.field(centred, extra, order), layout)[:, variable]
     return out
 
 

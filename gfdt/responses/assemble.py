@@ -125,14 +125,17 @@ def make_estimate(
     errors_wanted: bool,
 ) -> Estimate:
     """Compute every tile of a response and put them together."""
-    slopes = correction.slopes(ready.stein, fitted=ready.fitted_here) if errors_wanted or correction.mode == "auto" else None
-    tiles, place, join = _parts(ready, observable, perturbation, correction, slopes, frame)
+    on_state = observable.is_state and frame.kind != "amplitude" and (
+        isinstance(perturbation, Kick) or frame.kind == "field"
+    )
+    needed = errors_wanted or (correction.mode == "auto" and not on_state)
+    slopes = correction.slopes(ready.stein, fitted=ready.fitted_here) if needed else None
+    tiles, place, join = _parts(ready, observable, perturbation, correction, slopes, frame, needed)
     keep = 8 * len(ready.units) * ready.lags.size * math.prod(frame.shape) <= _MOST_INFLUENCE
     parts: dict[str, list[Any]] = {key: [] for key in ("response", "stderr", "influence", "mean", "spread")}
     controlled, departures, n_error_lags = False, [], ready.lags.size
-    state_kicked = observable.is_state and isinstance(perturbation, Kick) or _is_pattern_of_field(frame, perturbation, observable)
     for tile in tiles:
-        rows = tile.columns if state_kicked and frame.kind != "amplitude" else None
+        rows = tile.columns if on_state else None
         result = finish(tile, ready, correction, kick_of_state=rows, errors_wanted=errors_wanted)
         parts["response"].append(place(result.response))
         parts["mean"].append(tile.observed_mean)
@@ -156,7 +159,7 @@ def make_estimate(
         if keep:
             parts["influence"].append(np.stack(each))
     shape = frame.shape
-    moments = (len(ready.units) * 0, *(len((frame.observed | frame.displaced)[dim]) for dim in frame.moments))[1:]
+    moments = tuple(len((frame.observed | frame.displaced)[dim]) for dim in frame.moments)
     joined = {key: join(value, 1 if key == "influence" else 0) for key, value in parts.items() if value and key not in ("mean", "spread")}
     return Estimate(
         joined["response"].reshape(ready.lags.size, *shape),
@@ -168,11 +171,6 @@ def make_estimate(
         float(np.sqrt(np.mean(np.square(departures)))) if departures else float("nan"),
         n_error_lags,
     )
-
-
-def _is_pattern_of_field(frame: Frame, perturbation: Perturbation, observable: Bound) -> bool:
-    """Whether a pattern is made of the kicks of all sites."""
-    return frame.kind == "field" and observable.is_state and not isinstance(perturbation, Kick)
 
 
 def _by_variable(parts: list[NDArray[np.float64]], shape: tuple[int, ...]) -> NDArray[np.float64]:
@@ -187,15 +185,16 @@ def _parts(
     correction: Correction,
     slopes: NDArray[Any] | None,
     frame: Frame,
+    needed: bool,
 ) -> tuple[Iterator[Tile], Callable[[NDArray[Any]], NDArray[np.float64]], Callable[[list[Any], int], NDArray[np.float64]]]:
     """Return the tiles, how a tile becomes physical, and how physical tiles are joined (after so many axes)."""
     layout: Any = ready.layout
     if frame.kind == "kick":
-        return kick_tiles(ready, observable, correction, slopes), _same, _along_columns
+        return kick_tiles(ready, observable, correction, slopes, errors_wanted=needed), _same, _along_columns
     if frame.kind == "amplitude":
         assert not isinstance(perturbation, Kick)
-        return amplitude_tiles(ready, observable, list(perturbation), correction, slopes), _same, _along_columns
-    tiles = field_tiles(ready, observable, correction, slopes)
+        return amplitude_tiles(ready, observable, list(perturbation), correction, slopes, errors_wanted=needed), _same, _along_columns
+    tiles = field_tiles(ready, observable, correction, slopes, errors_wanted=needed)
     n_state = len(layout.dims)
 
     def stack(parts: list[Any], lead: int) -> NDArray[np.float64]:

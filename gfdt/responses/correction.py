@@ -14,7 +14,7 @@ from I, and each has its own cure (algorithms 6):
     M~ = w M + (1 - w) P,      w = tau^2 / (tau^2 + SE[M]^2),      tau^2 = max(0.05^2, |M - P|^2 - 9 SE[M]^2)
 
 (the posterior mean of a prior that trusts P to 5 %, or as far as M is seen to depart from it beyond three standard
-errors), and gives what remains of D to the second, as far as it can be noise: by the share min(1, 9 SE[D]^2/D^2). The
+errors), and gives what remains of D to the second, as far as it can be noise: by the share min(1, 16 SE[D]^2/D^2). The
 same formulas hold for matrices and per wavenumber of a homogeneous field (:mod:`gfdt.responses.algebra`). Where the data
 have no variance R(t) = 0.
 """
@@ -37,7 +37,7 @@ __all__ = ["MODES", "Correction", "find_control", "find_correction"]
 MODES = ("auto", "stein", "none")
 _PRIOR_SPREAD = 0.05  # "a few per cent": how far the Gaussian factor P is trusted
 _MIN_UNITS = 20  # a regression over fewer units adds more noise than it removes
-_BIAS = 3.0  # standard errors of D beyond which it is not noise
+_BIAS = 4.0  # standard errors of D beyond which it is not noise; three happen, D is heavy-tailed and errors rough
 _ROUNDING = 1e-6  # a D that varies less than this part of R(0) is zero by construction
 
 

@@ -1,8 +1,9 @@
 r"""Which way of summing is fastest, by counting operations; and how much memory it takes.
 
-The seconds of each way are modelled as counts times the measured rates below. The rates are of one core (AMD EPYC,
-AVX-512, OpenBLAS, pocketfft); only their ratios decide, and those are much the same on other machines. The lags are the
-wanted ones, in steps of their largest common divisor g; U units of T_u start times; p and q series.
+The seconds of each way are modelled as counts times the rates below, which were set to follow the run times that
+``benchmarks/response_speed.py --calibrate`` prints (one core of an AMD EPYC, AVX-512, OpenBLAS, pocketfft; other work
+on the machine). Only their ratios decide. Over its 20 shapes the method chosen took at most 1.2 times as long as the
+fastest. The lags are in steps of their largest common divisor g; U units of T_u start times; p and q series.
 
 products    U n_lags matrix products:  2 p q sum_u T_u n_lags multiplications and additions, and (p + q) T_u n_lags
             numbers read, which is what counts for few series
@@ -28,19 +29,19 @@ if TYPE_CHECKING:
 
     from gfdt.responses.units import Unit
 
-__all__ = ["METHODS", "best_segmentation", "bytes_needed", "cheapest", "spread"]
+__all__ = ["METHODS", "best_segmentation", "bytes_needed", "cheapest", "costs", "spread"]
 
 METHODS = ("products", "transforms", "segments")
 
-# Seconds, from a least-squares fit to the run times of benchmarks/response_speed.py --calibrate.
+# Seconds; where from: module docstring.
 _FLOP = 1 / 45e9  # of a large matrix product
-_READ = 0.12e-9  # a number read by a product too narrow to hide it
+_READ = 0.15e-9  # a number read by a product too narrow to hide it
 _CALL = 2e-6  # a product called from Python
-_POINT = 0.4e-9  # a sample of a real transform along contiguous time, for each factor of two in its length
+_POINT = 0.55e-9  # a sample of a real transform along contiguous time, for each factor of two in its length
 _COLUMN = 1.0e-9  # the same with time along the columns, cut into segments and sorted by frequency
 _CROSS = 0.5e-9  # a number of the cross-spectra written and read again
 _BATCHED = 0.6e-6  # one of a batch of products
-_SEGMENT = 4e-6  # a segment cut out
+_SEGMENT = 3e-6  # a segment or a unit cut out
 _ANGLE = 6e-9  # an entry of the matrix of cosines and sines
 
 _RATIO = 1.3  # between the numbers of segments or windows that are tried
@@ -48,13 +49,17 @@ _RATIO = 1.3  # between the numbers of segments or windows that are tried
 
 def cheapest(units: Sequence[Unit], lags: NDArray[np.int64], p: int, q: int) -> tuple[str, Segmentation]:
     """Return the fastest method for these sums, and the segmentation that it would use."""
-    cut, segments = best_segmentation(units, lags, p, q)
-    costs = {
+    modelled = costs(units, lags, p, q)
+    return min(modelled, key=modelled.__getitem__), best_segmentation(units, lags, p, q)[0]
+
+
+def costs(units: Sequence[Unit], lags: NDArray[np.int64], p: int, q: int) -> dict[str, float]:
+    """Return the seconds of each method by the model."""
+    return {
         "products": sum(_products_cost(unit, lags.size, p, q) for unit in units),
         "transforms": sum(_transforms_cost(unit, lags, p, q) for unit in units),
-        "segments": segments,
+        "segments": best_segmentation(units, lags, p, q)[1],
     }
-    return min(costs, key=costs.__getitem__), cut
 
 
 def best_segmentation(units: Sequence[Unit], lags: NDArray[np.int64], p: int, q: int) -> tuple[Segmentation, float]:
@@ -92,9 +97,10 @@ def bytes_needed(
 ) -> int:
     """Memory of lagged sums in bytes, beside the two series: the result, what is kept of b, and scratch.
 
-    segments    8 [U n_lags p q + K n q + scratch],   K n = (1 + W/M) sum_u T_u/g, at most twice the start times or so
-    transforms  8 [U n_lags p q + sum_u n_u (3 q + 2 p)]
-    products    8 [U n_lags p q + n_lags p q], the second term for float32 only
+    segments    8 [U n_lags p q + K n q + n p_t (q + 2 max_u K_u)],   K n about (1 + W/M) sum_u T_u
+                (p_t columns of a at a time, so that n p_t q numbers are 64 MiB)
+    transforms  8 [U n_lags p q + sum_u n_u (3 q + 2 p)],   n_u = T_u + 2 max(lags) + 1
+    products    8 [U n_lags p q + n_lags p q],   the second term for single precision only
 
     Parameters
     ----------
@@ -126,7 +132,7 @@ def _products_cost(unit: Unit, n_lags: int, p: int, q: int) -> float:
 
 def _transforms_cost(unit: Unit, lags: NDArray[np.int64], p: int, q: int) -> float:
     n_fft = _padded(unit, lags)
-    return (p + q + p * q) * n_fft * np.log2(n_fft) * _POINT + (p + 1) * _CALL
+    return (p + q + p * q) * n_fft * np.log2(n_fft) * _POINT + (p + q) * _SEGMENT
 
 
 def _padded(unit: Unit, lags: NDArray[np.int64]) -> int:

@@ -153,12 +153,11 @@ def find_departure(
 
 def stein_departure(ready: Prepared) -> Departure:
     """Return the departure from the Stein identity of a prepared score and record."""
-    layout, covariance = ready.layout, ready.covariance
     return find_departure(
         ready.stein,
-        parametric=layout.parametric(covariance, ready.score.noise_level_),
-        scale=layout.scale(covariance),
-        algebra=layout.algebra(covariance),
+        parametric=ready.parametric,
+        scale=ready.layout.scale(ready.covariance),
+        algebra=ready.algebra,
     )
 
 

@@ -233,13 +233,12 @@ def _estimate(
 ) -> xr.Dataset:
     """The response with one score."""
     ready = prepare(request, progress=progress, errors_wanted=confidence is not None)
-    layout = ready.layout
     found = find_correction(
         _mode(correction, ready.score),
         ready.stein,
-        parametric=layout.parametric(ready.covariance, ready.score.noise_level_),
-        scale=layout.scale(ready.covariance),
-        algebra=layout.algebra(ready.covariance),
+        parametric=ready.parametric,
+        scale=ready.layout.scale(ready.covariance),
+        algebra=ready.algebra,
     )
     departure = stein_departure(ready)
     warn_of_a_bad_score(departure, found.condition)

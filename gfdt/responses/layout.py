@@ -181,7 +181,7 @@ class Homogeneous:
     def inner(self, left: NDArray[Any], right: NDArray[Any]) -> NDArray[np.float64]:
         """Return left(t) . right(t), summed over the state, (time,)."""
         weights = self.weights[:, None] if self.several else self.weights
-        return np.einsum("t...,t...->t", left * weights, right.conj()).real
+        return (left * weights * right.conj()).real.reshape(len(left), -1).sum(axis=1)
 
     def site_mean(self, values: NDArray[Any]) -> NDArray[np.float64]:
         """Return ``values`` (*shape) with its average over sites, which are all alike, at every site."""

@@ -55,6 +55,7 @@ _SLOPES: dict[str, tuple[Pointwise, Pointwise]] = {
     "moment3": (lambda c, m: 3 * c**2, lambda c, m: 6 * c),  # noqa: ARG005
     "moment4": (lambda c, m: 4 * c**3, lambda c, m: 12 * c**2),  # noqa: ARG005
 }
+_CENTRAL = ("variance", "moment3", "moment4")  # of the mean itself a constant is taken off, which does not respond
 _OTHERS = ("covariance", "pdf", "spectrum")
 
 
@@ -72,7 +73,8 @@ class Bound:
     pointwise : (values of one extra index) (centred, mean, extra) -> A, A' or A'' of order 0, 1, 2; None if not
     differentiable : whether a difference quotient of A means anything
     mean : m, (*state)
-    units : text
+    follows_mean : whether A is a function of x - m, so that an error of m is one of A
+    shift_effect : for such an observable that is not pointwise: see ``effect_of_shift``
     """
 
     name: str
@@ -84,6 +86,8 @@ class Bound:
     evaluate: Callable[[NDArray[np.float64]], NDArray[np.float64]] | None = None
     pointwise: Callable[[NDArray[Any], NDArray[Any], int, int], NDArray[Any]] | None = None
     differentiable: bool = True
+    follows_mean: bool = False
+    shift_effect: Callable[[NDArray[np.float64], NDArray[np.float64]], NDArray[np.float64]] | None = None
 
     @property
     def size(self) -> int:
@@ -114,6 +118,26 @@ class Bound:
             component, extra = divmod(column, n)
             out[:, column - start] = self.pointwise(flat[:, component], mean[component], extra, order)
         return out
+
+    def shift_series(self, centred: NDArray[np.float64], start: int, stop: int) -> NDArray[np.float64]:
+        """Return g(x') of which the effect of a shift of m is made: A' of the columns, or the state itself."""
+        if self.pointwise is not None:
+            return self.columns(centred, start, stop, order=1)
+        return centred.reshape(len(centred), -1)
+
+    def effect_of_shift(
+        self, shift: NDArray[np.float64], response: NDArray[np.float64], start: int, stop: int
+    ) -> NDArray[np.float64]:
+        """Return dR, (lag, column, ...), for an error dm of m (d,) and the response of ``shift_series``.
+
+        For a pointwise observable -dm_i <A'(x_i') B>.
+        """
+        if self.pointwise is not None:
+            components = np.arange(start, stop) // self.n_extra
+            return -shift[components][:, None] * response
+        if self.shift_effect is None:
+            raise InputError(f"the observable {self.name} does not say how it follows the mean.")
+        return self.shift_effect(shift, response)[:, start:stop]
 
     def field(self, centred: NDArray[np.float64], extra: int, order: int = 0) -> NDArray[np.float64]:
         """Return one value for each state component, (n, *state), of a local observable."""
@@ -226,12 +250,21 @@ class Spectrum:
             power = np.abs(layout.transform(centred)) ** 2
             return np.einsum("tk...,kp->t...p", power, gather)
 
+        def of_shift(shift: NDArray[np.float64], response: NDArray[np.float64]) -> NDArray[np.float64]:
+            # Only the mean itself, shell 0, holds m.
+            n = layout.n_variables
+            out = np.zeros((len(response), n, n_shells, response.shape[2]))
+            means = response.reshape(len(response), n, -1, response.shape[2]).mean(axis=2)
+            out[:, :, 0] = -2 * shift.reshape(n, -1)[:, :1] * means
+            return out.reshape(len(response), -1, response.shape[2])
+
         dims, shape = ("wavenumber",), (n_shells,)
         coords: dict[str, Any] = {"wavenumber": np.arange(n_shells)}
         if several:
             dims, shape = (layout.dims[0], *dims), (layout.shape[0], *shape)
             coords[layout.dims[0]] = record.trajectory[layout.dims[0]].values
-        return Bound("spectrum", dims, coords, shape, False, record.mean, evaluate)
+        follows = {"follows_mean": True, "shift_effect": of_shift}
+        return Bound("spectrum", dims, coords, shape, False, record.mean, evaluate, **follows)
 
 
 @dataclass(frozen=True)
@@ -254,6 +287,7 @@ class _Record:
         *,
         extra: Mapping[str, Any] | None = None,
         differentiable: bool = True,
+        follows_mean: bool = False,
     ) -> Bound:
         """Return a pointwise observable with the state's dims, then those of ``extra``."""
         extra = dict(extra or {})
@@ -269,6 +303,7 @@ class _Record:
             self.mean,
             pointwise=pointwise,
             differentiable=differentiable,
+            follows_mean=follows_mean,
         )
 
 
@@ -339,7 +374,7 @@ def _bind(value: Any, record: _Record) -> Bound:
         def pointwise(centred: NDArray[Any], mean: NDArray[Any], extra: int, order: int) -> NDArray[Any]:  # noqa: ARG001
             return functions[order](centred, mean)
 
-        return record.local(name, pointwise)
+        return record.local(name, pointwise, follows_mean=name in _CENTRAL)
     if value == "pdf":
         return Density().bind(record)
     if value == "spectrum":
@@ -367,8 +402,12 @@ def _covariance(record: _Record) -> Bound:
             flat = centred.reshape(len(centred), -1)
             return (flat[:, :, None] * flat[:, None, :]).reshape(len(centred), *layout.shape, *layout.shape)
 
-        shape = (*layout.shape, *layout.shape)
-        return Bound("covariance", (*labels, *second), labels | second, shape, False, record.mean, products)
+        def of_shift(shift: NDArray[np.float64], response: NDArray[np.float64]) -> NDArray[np.float64]:
+            half = -shift[None, :, None, None] * response[:, None, :, :]
+            return (half + half.swapaxes(1, 2)).reshape(len(response), layout.size**2, -1)
+
+        shape, follows = (*layout.shape, *layout.shape), {"follows_mean": True, "shift_effect": of_shift}
+        return Bound("covariance", (*labels, *second), labels | second, shape, False, record.mean, products, **follows)
     if layout.several:
         raise InputError("the covariance of several homogeneous variables is not offered: pass a function of the states.")
     grid = layout.grid
@@ -379,7 +418,13 @@ def _covariance(record: _Record) -> Bound:
         power = np.abs(scipy.fft.rfftn(centred, axes=axes)) ** 2
         return np.fft.fftshift(scipy.fft.irfftn(power, s=grid, axes=axes), axes=axes) / math.prod(grid)
 
-    return Bound("covariance", tuple(separation), separation, grid, False, record.mean, by_separation)
+    def of_one_shift(shift: NDArray[np.float64], response: NDArray[np.float64]) -> NDArray[np.float64]:
+        # All separations alike: the sites have one mean.
+        effect = -2 * shift[0] * response.mean(axis=1, keepdims=True)
+        return np.broadcast_to(effect, (len(response), math.prod(grid), response.shape[2]))
+
+    follows = {"follows_mean": True, "shift_effect": of_one_shift}
+    return Bound("covariance", tuple(separation), separation, grid, False, record.mean, by_separation, **follows)
 
 
 def _of_function(function: Callable[[Any], Any], record: _Record) -> Bound:

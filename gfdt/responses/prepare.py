@@ -9,6 +9,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from tqdm.auto import tqdm
 
 from gfdt.errors import InputError, ReliabilityWarning
 from gfdt.record import complete_times, scratch, time_blocks
+from gfdt.responses.algebra import Algebra
 from gfdt.responses.layout import FullMatrix, Homogeneous, Layout
 from gfdt.responses.sums import UnitSums
 from gfdt.responses.units import MAX_SERIES, MIN_MEMBERS, Unit, resampling_units
@@ -66,6 +68,7 @@ class Prepared:
     lags : (n_lags,) in samples
     stein : UnitSums of M, (unit, ...)
     conjugate_units : UnitSums of B itself, (unit, d)
+    mean_errors : (unit, d), each unit's contribution to the error of m
     units : the resampling units
     mean, conjugate : m, and B for every state (member, time, *state)
     covariance : C, in the layout's basis
@@ -80,12 +83,23 @@ class Prepared:
     lags: NDArray[np.int64]
     stein: UnitSums
     conjugate_units: UnitSums
+    mean_errors: NDArray[np.float64]
     units: list[Unit]
     mean: NDArray[np.float64]
     conjugate: NDArray[Any]
     covariance: NDArray[Any]
     fitted_here: bool
     unit_text: str
+
+    @cached_property
+    def algebra(self) -> Algebra:
+        """Of the layout, on the support of C."""
+        return self.layout.algebra(self.covariance)
+
+    @cached_property
+    def parametric(self) -> NDArray[Any]:
+        """P = C (C + sigma^2)^-1."""
+        return self.layout.parametric(self.covariance, self.score.noise_level_)
 
     @property
     def conjugate_mean(self) -> NDArray[np.float64]:
@@ -148,6 +162,7 @@ def prepare(request: Request, *, progress: bool | None, errors_wanted: bool = Tr
         lags=request.lags,
         stein=UnitSums(np.zeros(1), np.ones(1)),
         conjugate_units=UnitSums(totals, counts),
+        mean_errors=np.zeros(0),
         units=units,
         mean=mean,
         conjugate=conjugate,
@@ -155,25 +170,30 @@ def prepare(request: Request, *, progress: bool | None, errors_wanted: bool = Tr
         fitted_here=score.fingerprint_ is not None and score.fingerprint_ == fingerprint(array),
         unit_text=unit_text,
     )
-    stein, covariance = _at_zero(ready)
-    return replace(ready, stein=stein, covariance=covariance)
+    stein, covariance, mean_errors = _at_zero(ready)
+    return replace(ready, stein=stein, covariance=covariance, mean_errors=mean_errors)
 
 
-def _at_zero(ready: Prepared) -> tuple[UnitSums, NDArray[Any]]:
-    """Per-unit sums of M = <x B(0)>, and C, in the layout's basis."""
+def _at_zero(ready: Prepared) -> tuple[UnitSums, NDArray[Any], NDArray[np.float64]]:
+    """Per-unit sums of M = <x B(0)>, and C, in the layout's basis; and the errors of the mean."""
     layout = ready.layout
     stein: list[Any] = []
+    means: list[Any] = []
     covariance: Any = 0.0
     for unit in ready.units:
         total: Any = 0.0
+        offset: Any = 0.0
         for times in _pieces(unit, ready.trajectory.shape[2:]):
-            state = layout.transform(ready.centred(unit.member, times))
+            centred = ready.centred(unit.member, times)
+            offset = offset + centred.sum(axis=0)
+            state = layout.transform(centred)
             total = total + layout.product(state, layout.transform(ready.source(unit.member, times)))
             covariance = covariance + layout.product(state, state)
         stein.append(total)
+        means.append(layout.site_mean(offset).ravel())
     sums = np.stack(stein)
     counts = ready.conjugate_units.counts.reshape(-1, *[1] * (sums.ndim - 1))
-    return UnitSums(sums, counts), covariance / ready.n_samples
+    return UnitSums(sums, counts), covariance / ready.n_samples, np.stack(means) / ready.n_samples
 
 
 def _pieces(unit: Unit, shape: tuple[int, ...]) -> Iterator[slice]:

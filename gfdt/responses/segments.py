@@ -13,8 +13,10 @@ n = c W,
     4 p q T c/(c - 1) + 2 p q c W^2        instead of        2 p q T W
 
 for a product per lag. More lags than one window are taken window by window; the cost per lag is least for c = 2 and
-W = sqrt(2 T), where it is 11 sqrt(T) p q. Lags that are all multiples of g see only the samples of one phase t mod g
-at a time: the phases are more segments of a series g times as sparse.
+W = sqrt(2 T), where it is 11 sqrt(T) p q; for a record cut into U units, sqrt(U) times that of the record in one
+(256 components, 20,000 times, 100 lags, one core: 0.40 s, in 20 units 1.65 s, b transformed before). Lags that are all
+multiples of g see only the samples of one phase t mod g at a time: the phases are more segments of a series g times as
+sparse.
 """
 
 from __future__ import annotations
@@ -149,7 +151,10 @@ class SegmentSums:
                     a_hat = self._observed(columns, [start + self.step * shift for start in starts])
                     np.matmul(a_hat.swapaxes(1, 2), b_hat, out=cross)
                     target = out[u, chosen, first : first + tile]
-                    np.matmul(inverse, cross.reshape(2 * half, -1), out=target.reshape(target.shape[0], -1))
+                    flat = target.reshape(target.shape[0], -1)
+                    np.matmul(inverse, cross.reshape(2 * half, -1), out=flat)
+                    if not np.may_share_memory(flat, target):  # an ``out`` whose last two axes do not lie together
+                        target[...] = flat.reshape(target.shape)
 
     def _observed(self, a: NDArray[Any], starts: list[int]) -> NDArray[np.float64]:
         """Transforms of a as [[Re, Im], [Im, -Re]]: times [Re b; Im b] this gives Re and Im of a b^*."""

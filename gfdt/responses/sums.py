@@ -39,6 +39,14 @@ class UnitSums:
         """
         return (self.sums - self.counts * self.mean()) / self.counts.sum(axis=0)
 
+    def influence_in_place(self, mean: NDArray[Any]) -> NDArray[Any]:
+        """Return ``influence`` in the memory of the sums, which are lost, given their mean."""
+        total = self.counts.sum(axis=0)
+        for sums, counts in zip(self.sums, self.counts, strict=True):
+            sums -= counts * mean
+            sums /= total
+        return self.sums
+
 
 def standard_error(influence: NDArray[Any]) -> NDArray[np.float64]:
     """Return the standard error that the units' contributions e_u (axis 0) add up to: [n/(n-1) sum |e_u|^2]^(1/2)."""

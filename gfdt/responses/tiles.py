@@ -4,7 +4,9 @@ With dR_u(t) the influence of unit u on the raw response (:class:`gfdt.responses
 score, D = R(0) - <w . grad A> and c(t) from :mod:`gfdt.responses.correction`,
 
     R(t) = raw(t) - c(t) D,
-    e_u(t) = dR_u(t) - raw(t) E_u - c(t) dD_u,        dD_u = dR_u(0) - raw(0) E_u - d<w . grad A>_u.
+    e_u(t) = dR_u(t) - raw(t) E_u + dA_u(t) - c(t) dD_u,      dD_u = e_u(0) without its last term - d<w . grad A>_u,
+
+where dA_u is what the unit's error of the mean m does to an observable of x - m.
 
 For A = x and kicks D is M M~^-1 - I and c is regressed on M, of which D is the part that M~ leaves. For a score fitted
 on this record the errors are those of the ratio C(t) C(0)^-1 and the control adds nothing to them.
@@ -63,12 +65,11 @@ def finish(
     errors_wanted : bool
     """
     raw = tile.raw.mean()
-    n_lags = len(raw)
     auto = correction.mode == "auto"
     chosen = _lags_of_errors(tile, ready)
     if not errors_wanted and not auto:
         return TileResult(raw, None, chosen, False, float("nan"))
-    d_raw = tile.raw.influence()
+    errors = tile.raw.influence_in_place(raw)
     control, departure, d_departure = None, None, None
     if kick_of_state is not None and auto:
         rows = kick_of_state if correction.algebra.dense else slice(None)
@@ -76,18 +77,22 @@ def finish(
         departure = (correction.divide(ready.stein.mean()) - correction.algebra.identity)[rows]
         d_departure = d_stein if correction.weight is None else (1 - correction.weight) * d_stein
         d_stein, d_departure = (item[:, rows] if rows != slice(None) else item for item in (d_stein, d_departure))
-        control = find_control(d_raw, departure, d_departure, d_stein)
-    errors = d_raw if chosen.size == n_lags else d_raw[:, chosen]
-    if tile.slope is not None:
-        at_chosen = raw[chosen]
-        errors = errors - np.stack([tile.slope(unit, at_chosen) for unit in range(len(errors))])
-    if tile.target is not None and auto and kick_of_state is None:
+        control = find_control(errors, departure, d_departure, d_stein)
+    if errors_wanted or kick_of_state is None:
+        errors = errors if chosen.size == len(raw) else errors[:, chosen]
+        if tile.slope is not None:
+            tile.slope(raw[chosen], errors)
+        if tile.shift is not None and chosen.size == len(raw):
+            tile.shift(errors)
+    if tile.target is not None and kick_of_state is None:
         departure = raw[0] - tile.target.mean()
         d_departure = errors[:, 0] - tile.target.influence()
-        control = find_control(errors, departure, d_departure) if chosen.size == n_lags else None
+        if auto and chosen.size == len(raw):
+            control = find_control(errors, departure, d_departure)
     response = raw if control is None else raw - control * departure
-    if control is not None and not ready.fitted_here and d_departure is not None:
-        errors = errors - control[chosen] * d_departure[:, None]
+    if errors_wanted and control is not None and not ready.fitted_here and d_departure is not None:
+        for error, one in zip(errors, d_departure, strict=True):
+            error -= control[chosen] * one
     return TileResult(
         response,
         errors if errors_wanted else None,

@@ -1,0 +1,1 @@
+"""Responses that need no score, what an unlinked system would show, and where estimates agree."""
