@@ -11,6 +11,10 @@ from typing import TYPE_CHECKING, Any
 from gfdt._version import __version__
 
 if TYPE_CHECKING:
+    from gfdt.crosschecks.agreement import agreement
+    from gfdt.crosschecks.noise_increments import noise_response
+    from gfdt.crosschecks.null_band import null_band
+    from gfdt.crosschecks.tangent import tangent_response
     from gfdt.diagnostics.check import check_score
     from gfdt.diagnostics.compare import compare
     from gfdt.diagnostics.report import ScoreReport
@@ -24,7 +28,15 @@ if TYPE_CHECKING:
         ReliabilityWarning,
         UnreliableScoreWarning,
     )
+    from gfdt.forcing.attribution import attribute
+    from gfdt.forcing.causal import causal_strength
+    from gfdt.forcing.green import green_function
+    from gfdt.forcing.optimal import optimal_forcing
+    from gfdt.forcing.predict import predict
+    from gfdt.forcing.step import step_response
+    from gfdt.forcing.susceptibility import susceptibility
     from gfdt.plotting.checks import plot_check
+    from gfdt.plotting.forcing import plot_prediction, plot_susceptibility
     from gfdt.plotting.responses import plot_errors, plot_responses
     from gfdt.plotting.snapshots import plot_snapshots
     from gfdt.responses.estimate import response
@@ -63,26 +75,37 @@ __all__ = [
     "Spectrum",
     "UnreliableScoreWarning",
     "__version__",
+    "agreement",
+    "attribute",
+    "causal_strength",
     "check_score",
     "compare",
+    "green_function",
     "load_score",
     "load_trajectory",
+    "noise_response",
+    "null_band",
+    "optimal_forcing",
     "plot_check",
     "plot_errors",
+    "plot_prediction",
     "plot_responses",
     "plot_snapshots",
+    "plot_susceptibility",
+    "predict",
     "response",
+    "step_response",
+    "susceptibility",
+    "tangent_response",
 ]
 
 _HOME = {
-    "Spectrum": "responses.observables",
-    "NoiseAmplitude": "responses.perturbations",
-    "Exceedance": "responses.observables",
-    "Drift": "responses.perturbations",
-    "Density": "responses.observables",
     "AnalyticScore": "scores.analytic",
     "CheckpointError": "errors",
     "DSMScore": "scores.dsm",
+    "Density": "responses.observables",
+    "Drift": "responses.perturbations",
+    "Exceedance": "responses.observables",
     "GaussianScore": "scores.gaussian",
     "GfdtError": "errors",
     "InputError": "errors",
@@ -90,21 +113,36 @@ _HOME = {
     "KGMMScore": "scores.kgmm",
     "KernelScore": "scores.kernel",
     "MissingFileError": "errors",
+    "NoiseAmplitude": "responses.perturbations",
     "NotFittedError": "errors",
     "OutputError": "errors",
     "ReliabilityWarning": "errors",
     "Score": "scores.base",
     "ScoreReport": "diagnostics.report",
+    "Spectrum": "responses.observables",
     "UnreliableScoreWarning": "errors",
+    "agreement": "crosschecks.agreement",
+    "attribute": "forcing.attribution",
+    "causal_strength": "forcing.causal",
     "check_score": "diagnostics.check",
     "compare": "diagnostics.compare",
+    "green_function": "forcing.green",
     "load_score": "scores.loading",
     "load_trajectory": "trajectory",
+    "noise_response": "crosschecks.noise_increments",
+    "null_band": "crosschecks.null_band",
+    "optimal_forcing": "forcing.optimal",
     "plot_check": "plotting.checks",
     "plot_errors": "plotting.responses",
+    "plot_prediction": "plotting.forcing",
     "plot_responses": "plotting.responses",
     "plot_snapshots": "plotting.snapshots",
+    "plot_susceptibility": "plotting.forcing",
+    "predict": "forcing.predict",
     "response": "responses.estimate",
+    "step_response": "forcing.step",
+    "susceptibility": "forcing.susceptibility",
+    "tangent_response": "crosschecks.tangent",
 }
 
 

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gfdt.covariance import DenseCovariance, SpectralCovariance
+from gfdt.covariance import Covariance, CrossSpectralCovariance, DenseCovariance, SpectralCovariance
 from gfdt.covariance.spectral import half_plane_weights
 from gfdt.diagnostics.sample import root
 from gfdt.scores.base import Score
@@ -31,9 +31,6 @@ if TYPE_CHECKING:
 __all__ = ["Derivatives", "differentiate", "minus_inverse", "trace_of_gaussian"]
 
 _EXACT_SIZE = 16  # components up to which W is computed in full, d products J v a state
-
-Operator = DenseCovariance | SpectralCovariance
-
 
 @dataclass(frozen=True)
 class Derivatives:
@@ -57,27 +54,34 @@ class Derivatives:
 
 
 def differentiate(
-    score: Score, states: NDArray[np.float64], covariance: Operator, blurred: Operator, rng: np.random.Generator
+    score: Score,
+    states: NDArray[np.float64],
+    covariance: Covariance,
+    blurred: Covariance,
+    rng: np.random.Generator,
+    spread: NDArray[np.float64] | float = 1.0,
 ) -> Derivatives:
     """Differentiate a score at states of shape (n, *state).
 
     Parameters
     ----------
     covariance, blurred : covariance operators
-        C, and C + sigma^2, whose Gaussian score is the control variate.
+        C, and C + sigma^2, whose Gaussian score is the control variate, of x/spread.
+    spread : (*state)
+        The unit of each component in these operators. Default 1: that of the data.
     """
     n, shape = len(states), states.shape[1:]
     size = int(np.prod(shape, dtype=np.int64))
     if size <= _EXACT_SIZE:
         columns = root(covariance, np.eye(size).reshape(size, *shape))
-        products = np.stack([np.asarray(score.jvp(states, column)).reshape(n, size) for column in columns], axis=-1)
+        products = np.stack([_jvp(score, states, column, spread).reshape(n, size) for column in columns], axis=-1)
         white = np.einsum("ia,naj->nij", columns.reshape(size, size), products)
         odd = white - np.swapaxes(white, 1, 2)
         return Derivatives(
             np.trace(white, axis1=1, axis2=2), (odd**2).sum(axis=(1, 2)) / 4, (white**2).sum(axis=(1, 2))
         )
     v, w = (root(covariance, np.sign(rng.standard_normal(states.shape))) for _ in range(2))
-    jv, jw = np.asarray(score.jvp(states, v)), np.asarray(score.jvp(states, w))
+    jv, jw = _jvp(score, states, v, spread), _jvp(score, states, w, spread)
     rest = [_dot(u, ju) - _dot(u, blurred.apply(u, minus_inverse)) for u, ju in ((v, jv), (w, jw))]
     one, other = _dot(v, jw), _dot(w, jv)
     return Derivatives(
@@ -87,8 +91,20 @@ def differentiate(
     )
 
 
-def trace_of_gaussian(covariance: Operator, blurred: Operator) -> float:
+def _jvp(
+    score: Score, states: NDArray[np.float64], v: NDArray[np.float64], spread: NDArray[np.float64] | float
+) -> NDArray[np.float64]:
+    """J v for x/spread: the score then is that of x times spread."""
+    return spread * np.asarray(score.jvp(states, spread * v))
+
+
+def trace_of_gaussian(covariance: Covariance, blurred: Covariance) -> float:
     """Return tr(C J) = -tr(C B^-1) of the score -B^-1 (x - m)."""
+    if isinstance(covariance, CrossSpectralCovariance):
+        assert isinstance(blurred, CrossSpectralCovariance)
+        overlap = np.abs(np.einsum("ai...,aj...->ij...", blurred.eigenvectors.conj(), covariance.eigenvectors)) ** 2
+        product = np.einsum("i...,ij...,j...->...", minus_inverse(blurred.eigenvalues), overlap, covariance.eigenvalues)
+        return float((product * half_plane_weights(covariance.shape)).sum() * np.prod(covariance.shape))
     if isinstance(covariance, SpectralCovariance):
         weights = half_plane_weights(covariance.shape) * np.prod(covariance.shape)
         return float((covariance.eigenvalues * minus_inverse(blurred.eigenvalues) * weights).sum())

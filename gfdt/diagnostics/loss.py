@@ -26,8 +26,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gfdt.diagnostics.derivatives import Derivatives, Operator, minus_inverse, trace_of_gaussian
-from gfdt.diagnostics.sample import Sample, covariance_of, rank
+from gfdt.covariance import Covariance
+from gfdt.diagnostics.derivatives import Derivatives, minus_inverse, trace_of_gaussian
+from gfdt.diagnostics.sample import Sample, blocks_of, blurred_covariance, covariance_of, rank, spread_of
 from gfdt.responses.prepare import Prepared
 from gfdt.responses.sums import UnitSums, significance_threshold, standard_error
 
@@ -101,36 +102,31 @@ def fit_gaussians(ready: Prepared) -> GaussianFits:
     n_units = len(ready.units)
     if ready.fitted_here:
         return GaussianFits(np.zeros(n_units, dtype=np.int64), [ready.mean], [ready.covariance])
+    # By samples, not by units: where there are gaps some units hold little.
+    of_unit = ready.conjugate_units.counts.ravel()
     n_folds = min(_FOLDS, n_units)
-    fold = np.arange(n_units) * n_folds // n_units
+    before = np.cumsum(of_unit) - of_unit
+    fold = np.minimum(before * n_folds // of_unit.sum(), n_folds - 1).astype(np.int64)
     layout = ready.layout
-    sums: list[Any] = [0.0] * n_folds
-    totals: list[Any] = [0.0] * n_folds
-    counts = np.zeros(n_folds)
+    sums: list[Any] = [np.zeros_like(ready.covariance) for _ in range(n_folds)]
+    totals = np.zeros((n_folds, *layout.shape))
+    counts = np.bincount(fold, weights=of_unit, minlength=n_folds)
     for index, unit in zip(fold, ready.units, strict=True):
-        centred = ready.trajectory.values[unit.member, unit.start : unit.stop] - ready.mean
-        series = layout.transform(centred)
-        sums[index] = sums[index] + layout.product(series, series)
-        totals[index] = totals[index] + centred.sum(axis=0)
-        counts[index] += len(series)
+        for centred, _ in blocks_of(ready, unit):
+            series = layout.transform(centred)
+            sums[index] += layout.product(series, series)
+            totals[index] += centred.sum(axis=0)
     means, covariances = [], []
     for left_out in range(n_folds):
         others = [other for other in range(n_folds) if other != left_out]
-        count = counts[others].sum()
-        shift = sum(totals[other] for other in others) / count
-        shift = shift if layout.dense else np.full_like(shift, shift.mean())
+        # All samples in one fold leave none to fit: a covariance of zero, which no loss is compared with.
+        count = max(counts[others].sum(), 1.0)
+        shift = layout.site_mean(totals[others].sum(axis=0) / count)
         offset = layout.transform(shift[None])
         own = layout.product(offset, offset)
         means.append(ready.mean + shift)
         covariances.append(sum(sums[other] for other in others) / count - own)
     return GaussianFits(fold, means, covariances)
-
-
-def blurred_covariance(ready: Prepared, covariance: NDArray[Any], level: float | NDArray[np.float64]) -> NDArray[Any]:
-    """Return C + sigma^2 in the layout's basis."""
-    if ready.layout.dense:
-        return covariance + np.diag(np.broadcast_to(level, ready.layout.shape).ravel() ** 2)
-    return covariance + float(np.ravel(level)[0]) ** 2
 
 
 def compare_losses(
@@ -142,18 +138,20 @@ def compare_losses(
     level: float | NDArray[np.float64],
 ) -> LossComparison:
     """Compare a score, given by its values and derivatives at ``sample.blurred(level)``, with the Gaussian fits."""
-    covariance = covariance_of(ready.layout, ready.mean, ready.covariance)
+    covariance, spread = covariance_of(ready, ready.covariance), spread_of(ready)
     directions = rank(covariance)
-    own = _loss(covariance, values, derivatives.trace) / directions
+    own = _loss(covariance, values * spread, derivatives.trace) / directions
     states = sample.blurred(level)
     gaussian = np.full(len(own), np.nan)
     fold = fits.fold[sample.unit]
     for index, (mean, fitted) in enumerate(zip(fits.means, fits.covariances, strict=True)):
-        blurred = covariance_of(ready.layout, mean, blurred_covariance(ready, fitted, level))
+        mine = fold == index
+        if not mine.any() or not fitted.any():
+            continue
+        blurred = covariance_of(ready, blurred_covariance(ready, fitted, level))
         if rank(blurred) < directions:
             continue
-        mine = fold == index
-        guess = blurred.apply(states[mine] - mean, minus_inverse)
+        guess = blurred.apply((states[mine] - mean) / spread, minus_inverse)
         gaussian[mine] = _loss(covariance, guess, trace_of_gaussian(covariance, blurred)) / directions
     difference = _per_unit(own - gaussian, sample.unit, len(ready.units))
     stderr = float(standard_error(difference.influence()))
@@ -169,8 +167,8 @@ def compare_losses(
     )
 
 
-def _loss(covariance: Operator, s: NDArray[np.float64], trace: NDArray[np.float64] | float) -> NDArray[np.float64]:
-    """s'Cs/2 + tr(C grad s) at each state."""
+def _loss(covariance: Covariance, s: NDArray[np.float64], trace: NDArray[np.float64] | float) -> NDArray[np.float64]:
+    """s'Cs/2 + tr(C grad s) at each state, of x in units of its spread."""
     weighted = covariance.apply(s, lambda eigenvalues: eigenvalues)
     return np.einsum("ni,ni->n", s.reshape(len(s), -1), weighted.reshape(len(s), -1)) / 2 + trace
 

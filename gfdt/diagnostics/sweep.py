@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gfdt.diagnostics.derivatives import differentiate
-from gfdt.diagnostics.loss import GaussianFits, LossComparison, blurred_covariance, compare_losses
-from gfdt.diagnostics.sample import Sample, covariance_of
+from gfdt.diagnostics.loss import GaussianFits, LossComparison, compare_losses
+from gfdt.diagnostics.sample import Sample, blurred_covariance, covariance_of, spread_of
 from gfdt.errors import InputError, ReliabilityWarning
 from gfdt.responses.departure import Departure, find_departure
 from gfdt.responses.prepare import Prepared
@@ -92,15 +92,15 @@ def sweep(
     So are levels beyond those it was learned at, of which it warns, unless ``extrapolate`` asks for them.
     """
     found = []
-    covariance = covariance_of(ready.layout, ready.mean, ready.covariance)
+    covariance, spread = covariance_of(ready, ready.covariance), spread_of(ready)
     for level in levels:
         there = _at(ready.score, level, extrapolate)
         if there is None:
             continue
-        blurred = covariance_of(ready.layout, ready.mean, blurred_covariance(ready, ready.covariance, level))
+        blurred = covariance_of(ready, blurred_covariance(ready, ready.covariance, level))
         states = sample.blurred(level)
         values = np.asarray(there(states), dtype=np.float64)
-        derivatives = differentiate(there, states, covariance, blurred, rng)
+        derivatives = differentiate(there, states, covariance, blurred, rng, spread)
         loss = compare_losses(ready, fits, sample, values, derivatives, level)
         departure = _stein(ready, sample, np.asarray(there(sample.clean), dtype=np.float64), level)
         found.append(SweepLevel(float(np.sqrt(np.mean(np.square(level)))), departure, loss))
@@ -124,17 +124,17 @@ def _stein(
     """Departure of M on the subsample from P at this noise level."""
     layout = ready.layout
     b = -values
-    centre = b.mean(axis=0) if layout.dense else b.mean()
-    sums, counts = [], []
-    for index in range(len(ready.units)):
+    centre = layout.site_mean(b.mean(axis=0))
+    sums = np.zeros((len(ready.units), *ready.covariance.shape), dtype=ready.covariance.dtype)
+    counts = np.bincount(sample.unit, minlength=len(ready.units)).astype(np.float64)
+    for index in np.flatnonzero(counts):
         mine = sample.unit == index
         state, source = layout.transform(sample.clean[mine] - ready.mean), layout.transform(b[mine] - centre)
-        sums.append(layout.product(state, source))
-        counts.append(float(len(state)))
-    units = UnitSums(np.stack(sums), np.array(counts).reshape(-1, *[1] * sums[0].ndim))
+        sums[index] = layout.product(state, source)
+    units = UnitSums(sums, counts.reshape(-1, *[1] * ready.covariance.ndim))
     return find_departure(
         units,
         parametric=layout.parametric(ready.covariance, level),
         scale=layout.scale(ready.covariance),
-        algebra=layout.algebra(ready.covariance),
+        algebra=ready.algebra,
     )

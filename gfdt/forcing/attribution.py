@@ -31,6 +31,7 @@ from scipy import stats
 from gfdt.errors import InputError, ReliabilityWarning
 from gfdt.forcing.drive import aligned
 from gfdt.forcing.optimal import target_values
+from gfdt.forcing.posterior import Posterior
 from gfdt.forcing.reading import ResponseFunction, read_response
 from gfdt.forcing.spline import integral_weights
 from gfdt.forcing.steering import Steering
@@ -41,7 +42,6 @@ if TYPE_CHECKING:
 
 __all__ = ["attribute"]
 
-_DROP = 1.92  # half of the 95 % point of chi^2 with one degree of freedom
 _MAX_UNKNOWNS = 4096  # a dense problem: its factorisation takes seconds at this size
 _MAX_DIRECTIONS = 256
 _PASSES = 12
@@ -163,34 +163,6 @@ class _Problem:
         return errors.T @ errors * n_units / max(n_units - 1, 1)
 
 
-@dataclass(frozen=True)
-class _Posterior:
-    """Solution of the whitened problem L f = c + unit noise."""
-
-    mean: NDArray[np.float64]
-    variance: NDArray[np.float64]
-    resolution: NDArray[np.float64]
-    prior_std: float
-    directions: NDArray[np.float64]  # (mode, source), all of source space, best known first
-    gains: NDArray[np.float64]  # resolution of each direction
-    chi_square: float
-
-    @classmethod
-    def solve(cls, matrix: NDArray[np.float64], data: NDArray[np.float64], prior_std: float | None) -> _Posterior:
-        left, strengths, right = np.linalg.svd(matrix, full_matrices=True)
-        strengths = np.concatenate([strengths, np.zeros(right.shape[0] - strengths.size)])
-        projected = np.zeros(strengths.size)
-        rank = min(matrix.shape)
-        projected[:rank] = left[:, :rank].T @ data
-        p = prior_std if prior_std is not None else _largest_spread(strengths[:rank], projected[:rank])
-        square = (p * strengths) ** 2
-        gains = square / (1 + square)
-        mean = right.T @ (np.divide(gains, strengths, out=np.zeros_like(gains), where=strengths > 0) * projected)
-        resolution = (right**2 * gains[:, None]).sum(axis=0)
-        residual = data - matrix @ mean
-        return cls(mean, p**2 * (1 - resolution), resolution, p, right, gains, float(residual @ residual))
-
-
 def _solve(
     problem: _Problem,
     matrix: NDArray[np.float64],
@@ -198,26 +170,12 @@ def _solve(
     noise: NDArray[np.float64],
     forcing: NDArray[np.float64],
     prior_std: float | None,
-) -> _Posterior:
+) -> Posterior:
     """The posterior with the error that S makes under ``forcing``: whiten the data, then solve."""
     covariance = np.diag(noise.ravel() ** 2) + problem.error_covariance(forcing)
     root = scipy.linalg.cholesky(covariance, lower=True)
     white = scipy.linalg.solve_triangular(root, np.column_stack([matrix, y.ravel()]), lower=True)
-    return _Posterior.solve(white[:, :-1], white[:, -1], prior_std)
-
-
-def _largest_spread(strengths: NDArray[np.float64], projected: NDArray[np.float64]) -> float:
-    """The largest p whose evidence prod N(c_i; 0, 1 + p^2 s_i^2) is within a likelihood-ratio test of the best."""
-    used = strengths > 1e-10 * strengths.max(initial=0.0)
-    if not used.any():
-        raise InputError("the step response is zero: no forcing of these directions changes these observables.")
-    s, c = strengths[used], projected[used]
-    # from "invisible in the best direction" to well beyond what any direction asks for
-    top = 1e3 * max(float(np.abs(c).max()), 1.0) / float(s.min())
-    p = np.geomspace(1e-2 / float(s.max()), top, 1000)
-    variance = 1 + (p[:, None] * s) ** 2
-    log_evidence = -0.5 * (np.log(variance) + c**2 / variance).sum(axis=1)
-    return float(p[np.flatnonzero(log_evidence >= log_evidence.max() - _DROP)[-1]])
+    return Posterior.solve(white[:, :-1], white[:, -1], prior_std)
 
 
 def _read_change(
@@ -269,7 +227,7 @@ def _refuse_large(problem: _Problem, n_data: int) -> None:
 
 def _labelled(
     problem: _Problem,
-    found: _Posterior,
+    found: Posterior,
     matrix: NDArray[np.float64],
     y: NDArray[np.float64],
     times: NDArray[np.float64] | None,

@@ -36,7 +36,7 @@ def green_function(
 
     r in grid cells, n the number of cells along each dim, k integer (waves per box). A forcing per cell
     Re[f e^{i phi}] with phi = (2 pi/n) k.x - omega t changes the mean by Re[G f e^{i phi}]. The inverse, R's
-    susceptibility at displacement r, is (1/n_sites) sum_k e^{i (2 pi/n) k.r} G(k, omega): over all k, the plain ``ifftn``.
+    susceptibility at displacement r, is (1/n_sites) sum_k e^{i (2 pi/n) k.r} G(k, omega): the plain ``ifftn``.
 
     Parameters
     ----------

@@ -177,12 +177,15 @@ class _Change:
         late = times[times > start + longest * (1 + 1e-9)]
         if late.size == 0 or largest == 0:
             return 0.0
-        late = late[np.unique(np.linspace(0, late.size - 1, _TAIL_TIMES).astype(int))]
+        probes = late[np.unique(np.linspace(0, late.size - 1, _TAIL_TIMES).astype(int))]
+        if late[-1] - self.kernel.drive.end > 0.5 * longest:
+            # The forcing is over by then, and the last quarters see none of it: look when they did.
+            probes = np.linspace(start + 0.5 * longest, self.kernel.drive.end + longest, _TAIL_TIMES)
         sizes = []
         for low, high in ((0.5, 0.75), (0.75, 1.0)):
             window = (low * longest, high * longest)
             kernel, plain = (Kernel(k.lags, k.drive, window, k.panels) for k in (self.kernel, self.plain))
-            part = _Change(self.response, kernel, plain, self.width).at(late)
+            part = _Change(self.response, kernel, plain, self.width).at(probes)
             sizes.append(rms_beyond_noise(part.value, part.stderr))
         return geometric_tail(sizes[0], sizes[1], (late[-1] - start - longest) / (0.25 * longest)) / largest
 

@@ -25,7 +25,7 @@ from gfdt.responses.observables import Bound
 from gfdt.responses.perturbations import Amplitude
 from gfdt.responses.prepare import Prepared
 from gfdt.responses.sums import UnitSums
-from gfdt.responses.targets import amplitude_target, kick_target
+from gfdt.responses.targets import Target, amplitude_target, kick_target
 from gfdt.responses.units import Unit
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ class Tile:
     raw : UnitSums, (unit, lag, ...)
     slope : takes R(t) E_u off the errors (unit, lag, ...), given R (lag, ...); None without error of the score
     shift : adds to the errors what the units' errors of the mean do to A; None where A does not follow the mean
-    target : UnitSums of <w . grad A>, (unit, ...), or None where it is not known
+    target : <w . grad A>, or None where it is not known
     observed_mean, observed_spread : of A, per column
     """
 
@@ -58,7 +58,7 @@ class Tile:
     raw: UnitSums
     slope: Callable[[NDArray[Any], NDArray[Any]], None] | None
     shift: Callable[[NDArray[Any]], None] | None
-    target: UnitSums | None
+    target: Target | None
     observed_mean: NDArray[np.float64]
     observed_spread: NDArray[np.float64]
 
@@ -93,11 +93,15 @@ def kick_tiles(
     layout, q = ready.layout, ready.layout.size if ready.layout.dense else ready.layout.n_variables
     per_column = 8 * q * ready.lags.size * len(ready.units)
     longest = 8 * ready.trajectory.sizes["time"]
-    width = max(1, min(observable.size, _TILE_BYTES // per_column, 4 * _TILE_BYTES // longest))
+    whole = slopes is None and not errors_wanted
+    per_column = per_column // len(ready.units) if whole else per_column
+    width = max(1, min(observable.size, 2 * _TILE_BYTES // per_column, 4 * _TILE_BYTES // longest))
     tiles = [slice(start, min(start + width, observable.size)) for start in range(0, observable.size, width)]
     kept: dict[int, _Source] = {}
     if slopes is not None and not layout.dense:
         slopes = slopes[:, 0].real.reshape(len(slopes), q, q)
+    # Side by side, so that the errors of all units are one product.
+    by_unit = None if slopes is None else np.ascontiguousarray(slopes.swapaxes(0, 1))
     for columns in tiles:
         sums = _PairSums(ready)
         slid = _PairSums(ready) if observable.follows_mean and errors_wanted else None
@@ -105,13 +109,13 @@ def kick_tiles(
             source = kept.get(member)
             if source is None:
                 series = correction.divide_series(layout.transform(ready.source(member)))
-                source = _Source.of(_of_one_site(series, layout), ready, member, width)
+                source = _Source.of(_of_one_site(series, layout), ready, member, observable.size, whole=whole)
                 if len(tiles) > 1:
                     kept[member] = source
             sums.add(source, _columns(ready, observable, member, columns))
             if slid is not None:
                 slid.add(source, _shift_columns(ready, observable, member, columns))
-        slope = None if slopes is None else _matrix_slope(slopes)
+        slope = None if by_unit is None else _matrix_slope(by_unit)
         shift = None if slid is None else _shift(ready, observable, columns, slid.centred().mean())
         target = kick_target(ready, observable, correction, columns) if layout.dense else None
         yield sums.tile(columns, slope, shift, target)
@@ -126,7 +130,7 @@ def field_tiles(
         sums: list[NDArray[Any]] = []
         counts: list[NDArray[np.float64]] = []
         windows: list[NDArray[Any]] = []
-        moments = _Moments()
+        moments, squares = _Moments(), np.zeros(1)
         slid: Any = 0.0
         for member in range(ready.trajectory.sizes["member"]):
             units, there = [ready.units[index] for index in ready.of_member(member)], ready.present(member)
@@ -134,6 +138,7 @@ def field_tiles(
             field = observable.field(centred, extra)
             field[~there] = 0.0
             moments.add(_per_variable(field, layout), int(there.sum()))
+            squares = squares + _per_variable(field**2, layout).sum(axis=0)
             source = correction.divide_series(layout.transform(ready.source(member)))
             sums.append(spectral_lagged_sums(layout.transform(field), source, units, ready.lags))
             counts.append(valid_pairs(there, units, ready.lags))
@@ -166,7 +171,8 @@ def field_tiles(
             None if np.ndim(slid) == 0 else _field_shift(ready, slid / _per_lag(count, raw.ndim - 2)),
             kick_target(ready, observable, correction, slice(extra, extra + 1)),
             moments.mean,
-            moments.spread,
+            # Of A at a site, which is more than that of its average over sites.
+            np.sqrt(np.maximum(squares / moments.count - moments.mean**2, 0.0)),
         )
 
 
@@ -194,7 +200,6 @@ def amplitude_tiles(
         pairs = _PairSums(ready)
         errors = _PairSums(ready) if n_error else None
         slid = _PairSums(ready) if observable.follows_mean and errors_wanted else None
-        targets: list[Any] = []
         for member in range(ready.trajectory.sizes["member"]):
             if member not in kept:
                 value, error = _conjugates(ready, member, amplitudes, correction, flat, by_entry)
@@ -212,15 +217,12 @@ def amplitude_tiles(
                 errors.add(whole, observed)
             if slid is not None:
                 slid.add(source, _shift_columns(ready, observable, member, columns))
-            targets.append(amplitude_target(ready, observable, member, amplitudes, columns))
         slope = None
         if errors is not None and flat is not None:
             gradient = errors.centred().mean().reshape(ready.lags.size, columns.stop - columns.start, q, -1)
             slope = _amplitude_slope(gradient, flat if by_entry else None)
-        counts = ready.conjugate_units.counts[:, :, None]
-        known = all(item is not None for item in targets)
         shift = None if slid is None else _shift(ready, observable, columns, slid.centred().mean())
-        yield pairs.tile(columns, slope, shift, UnitSums(np.concatenate(targets), counts) if known else None)
+        yield pairs.tile(columns, slope, shift, amplitude_target(ready, observable, amplitudes, columns))
 
 
 def _conjugates(
@@ -342,7 +344,7 @@ class _PairSums:
             raw -= seen[:, :, :, None] * (self.total / self.moments.count)
         return UnitSums(raw, counts[:, :, None, None])
 
-    def tile(self, columns: slice, slope: Any, shift: Any, target: UnitSums | None) -> Tile:
+    def tile(self, columns: slice, slope: Any, shift: Any, target: Target | None) -> Tile:
         """Return what was gathered."""
         return Tile(columns, self.centred(), slope, shift, target, self.moments.mean, self.moments.spread)
 
@@ -397,8 +399,8 @@ def _shift_columns(ready: Prepared, observable: Bound, member: int, columns: sli
 
 def _matrix_slope(slopes: NDArray[Any]) -> Callable[[NDArray[Any], NDArray[Any]], None]:
     """R E_u of every unit by few large matrix products."""
-    n_units, q = slopes.shape[:2]
-    side_by_side = slopes.swapaxes(0, 1).reshape(q, n_units * q)
+    q, n_units = slopes.shape[:2]
+    side_by_side = slopes.reshape(q, n_units * q)
 
     def slope(response: NDArray[Any], errors: NDArray[Any]) -> None:
         rows = response.reshape(-1, q)

@@ -16,7 +16,7 @@ from gfdt.responses.correction import Correction
 from gfdt.responses.observables import Bound
 from gfdt.responses.perturbations import Kick, Pattern, Perturbation
 from gfdt.responses.prepare import Prepared
-from gfdt.responses.tiles import finish
+from gfdt.responses.tiles import StateDeparture, finish
 from gfdt.trajectory import time_step, time_unit
 
 if TYPE_CHECKING:
@@ -128,15 +128,17 @@ def make_estimate(
     on_state = observable.is_state and frame.kind != "amplitude" and (
         isinstance(perturbation, Kick) or frame.kind == "field"
     )
+    units_wanted = errors_wanted or correction.mode == "auto"
     needed = errors_wanted or (correction.mode == "auto" and not on_state)
     slopes = correction.slopes(ready.stein, fitted=ready.fitted_here) if needed else None
-    tiles, place, join = _parts(ready, observable, perturbation, correction, slopes, frame, needed)
+    tiles, place, join = _parts(ready, observable, perturbation, correction, slopes, frame, units_wanted)
     keep = 8 * len(ready.units) * ready.lags.size * math.prod(frame.shape) <= _MOST_INFLUENCE
     parts: dict[str, list[Any]] = {key: [] for key in ("response", "stderr", "influence", "mean", "spread")}
+    with_state = on_state and (errors_wanted or correction.mode == "auto")
+    state = StateDeparture.of(ready, correction) if with_state else None
     controlled, departures, n_error_lags = False, [], ready.lags.size
     for tile in tiles:
-        rows = tile.columns if on_state else None
-        result = finish(tile, ready, correction, kick_of_state=rows, errors_wanted=errors_wanted)
+        result = finish(tile, ready, correction, state=state, errors_wanted=errors_wanted)
         parts["response"].append(place(result.response))
         parts["mean"].append(tile.observed_mean)
         parts["spread"].append(tile.observed_spread)
@@ -185,16 +187,16 @@ def _parts(
     correction: Correction,
     slopes: NDArray[Any] | None,
     frame: Frame,
-    needed: bool,
+    units_wanted: bool,
 ) -> tuple[Iterator[Tile], Callable[[NDArray[Any]], NDArray[np.float64]], Callable[[list[Any], int], NDArray[np.float64]]]:
     """Return the tiles, how a tile becomes physical, and how physical tiles are joined (after so many axes)."""
     layout: Any = ready.layout
     if frame.kind == "kick":
-        return kick_tiles(ready, observable, correction, slopes, errors_wanted=needed), _same, _along_columns
+        return kick_tiles(ready, observable, correction, slopes, errors_wanted=units_wanted), _same, _along_columns
     if frame.kind == "amplitude":
         assert not isinstance(perturbation, Kick)
-        return amplitude_tiles(ready, observable, list(perturbation), correction, slopes, errors_wanted=needed), _same, _along_columns
-    tiles = field_tiles(ready, observable, correction, slopes, errors_wanted=needed)
+        return amplitude_tiles(ready, observable, list(perturbation), correction, slopes, errors_wanted=units_wanted), _same, _along_columns
+    tiles = field_tiles(ready, observable, correction, slopes, errors_wanted=units_wanted)
     n_state = len(layout.dims)
 
     def stack(parts: list[Any], lead: int) -> NDArray[np.float64]:

@@ -13,7 +13,7 @@ from gfdt.errors import InputError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["AUTODIFF", "divergence_of"]
+__all__ = ["AUTODIFF", "divergence_of", "real_values"]
 
 AUTODIFF = "autodiff"
 _EXACT_SIZE = 64
@@ -35,20 +35,33 @@ def divergence_of(
     states : (n, *state)
     """
     if callable(divergence):
-        value = np.asarray(divergence(states.copy()), dtype=np.float64)
+        value = real_values(divergence(states.copy()), "the divergence function")
         try:
-            value = np.broadcast_to(value, states.shape[:1])
+            return np.broadcast_to(value, states.shape[:1])
         except ValueError as error:
             raise InputError(
                 f"the divergence function returned shape {value.shape} for {len(states)} states: it must return one "
                 "number per state."
             ) from error
-        if not np.isfinite(value).all():
-            raise InputError("the divergence function returned NaN or inf: check its formula.")
-        return value
     if divergence == AUTODIFF:
         return _by_autodiff(w, states)
     return _by_differences(w, states)
+
+
+def real_values(value: Any, source: str) -> NDArray[np.float64]:
+    """Return what a user's function gave as float64, a copy: some functions hand out the same memory each time.
+
+    Raises
+    ------
+    InputError
+        If it holds anything but finite real numbers.
+    """
+    array = np.asarray(value)
+    if not (np.issubdtype(array.dtype, np.floating) or np.issubdtype(array.dtype, np.integer)):
+        raise InputError(f"{source} returned {array.dtype} values, real numbers are needed: check its formula.")
+    if not np.isfinite(array).all():
+        raise InputError(f"{source} returned NaN or inf: check its formula.")
+    return array.astype(np.float64)
 
 
 def _by_differences(w: Callable[[NDArray[Any]], NDArray[Any]], states: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -57,19 +70,22 @@ def _by_differences(w: Callable[[NDArray[Any]], NDArray[Any]], states: NDArray[n
     spread = np.where(spread > 0, spread, np.maximum(np.abs(states).max(axis=0), 1.0))
     axes = tuple(range(1, states.ndim))
     total = np.zeros(len(states))
+
+    def at(x: NDArray[np.float64]) -> NDArray[np.float64]:
+        return real_values(w(x), "w, next to the states of the record (for its divergence, which can be given),")
+
     if math.prod(states.shape[1:]) <= _EXACT_SIZE:
         for index in np.ndindex(*states.shape[1:]):
             shift = np.zeros(states.shape[1:])
             shift[index] = _STEP * spread[index]
-            change = np.asarray(w(states + shift))[:, *index] - np.asarray(w(states - shift))[:, *index]
-            total += change / (2 * shift[index])
+            total += (at(states + shift)[:, *index] - at(states - shift)[:, *index]) / (2 * shift[index])
         return total
     # The directions depend on nothing but the number of components, so that every block of states has the same.
     rng = np.random.default_rng(0)
     for _ in range(_PROBES):
         z = rng.choice(np.array([-1.0, 1.0]), states.shape)
-        change = (np.asarray(w(states + _STEP * spread * z)) - np.asarray(w(states - _STEP * spread * z))) / (2 * _STEP)
-        total += (z * change / spread).sum(axis=axes)
+        change = at(states + _STEP * spread * z) - at(states - _STEP * spread * z)
+        total += (z * change / (2 * _STEP * spread)).sum(axis=axes)
     return total / _PROBES
 
 
@@ -109,7 +125,8 @@ def _by_autodiff_probes(w: Callable[[Any], Any], states: NDArray[np.float64]) ->
 def _tensor(w: Callable[[Any], Any], x: Any) -> Any:
     import torch
 
-    value = w(x)
+    # A copy: a w that works in place must not do so on what is differentiated.
+    value = w(x.clone())
     if not isinstance(value, torch.Tensor) or value.shape != x.shape:
         raise InputError(
             f"w returned a {type(value).__name__} for a torch tensor: divergence='autodiff' needs a w that takes and "

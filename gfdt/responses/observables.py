@@ -33,8 +33,13 @@ if TYPE_CHECKING:
 
     Pointwise = Callable[[NDArray[Any], NDArray[Any]], NDArray[Any]]
 
-__all__ = ["OBSERVABLES", "Bound", "Density", "Exceedance", "Spectrum", "find_observable", "find_observables"]
+__all__ = ["OBSERVABLES", "RESULT_NAMES", "Bound", "Density", "Exceedance", "Spectrum", "find_observable", "find_observables"]
 
+# Names of a result's dims and variables, which no dim of a state or an observable can have.
+RESULT_NAMES = frozenset(
+    {"lag", "unit", "observable", "perturbation", "response", "stderr", "lower", "upper", "influence"}
+    | {"observable_mean", "observable_std", "score_spread"}
+)
 _RANGE = 5.0  # standard deviations to each side that the values of a density cover
 _MOST_VALUES = 4096
 _PAIRS = 64  # components up to which all products x'_i x'_j are observed
@@ -47,14 +52,8 @@ OBSERVABLES: dict[str, Pointwise] = {
     "moment3": lambda centred, mean: centred**3,  # noqa: ARG005
     "moment4": lambda centred, mean: centred**4,  # noqa: ARG005
 }
-# A' and A'', with respect to the component.
-_SLOPES: dict[str, tuple[Pointwise, Pointwise]] = {
-    "mean": (lambda c, m: np.ones_like(c), lambda c, m: np.zeros_like(c)),  # noqa: ARG005
-    "second_moment": (lambda c, m: 2 * (c + m), lambda c, m: np.full_like(c, 2.0)),  # noqa: ARG005
-    "variance": (lambda c, m: 2 * c, lambda c, m: np.full_like(c, 2.0)),  # noqa: ARG005
-    "moment3": (lambda c, m: 3 * c**2, lambda c, m: 6 * c),  # noqa: ARG005
-    "moment4": (lambda c, m: 4 * c**3, lambda c, m: 12 * c**2),  # noqa: ARG005
-}
+# A is this power of x' (of x, for the second moment).
+_POWERS = {"mean": 1, "second_moment": 2, "variance": 2, "moment3": 3, "moment4": 4}
 _CENTRAL = ("variance", "moment3", "moment4")  # of the mean itself a constant is taken off, which does not respond
 _OTHERS = ("covariance", "pdf", "spectrum")
 
@@ -70,7 +69,7 @@ class Bound:
     shape : (*state, *extra) where local
     local : bool
     evaluate : (n, *state) centred states -> (n, *shape)
-    pointwise : (values of one extra index) (centred, mean, extra) -> A, A' or A'' of order 0, 1, 2; None if not
+    pointwise : (centred, mean, extra, order) -> A or its derivative of order 1 to 3, for one extra index; None if not
     differentiable : whether a difference quotient of A means anything
     mean : m, (*state)
     follows_mean : whether A is a function of x - m, so that an error of m is one of A
@@ -202,9 +201,11 @@ class Density:
         integer("n_values", self.n_values, 2, _MOST_VALUES)
         if self.values is not None:
             points = np.asarray(self.values)
-            if points.ndim != 1 or not 1 <= points.size <= _MOST_VALUES or not np.isfinite(points).all():
+            real = np.issubdtype(points.dtype, np.floating) or np.issubdtype(points.dtype, np.integer)
+            if points.ndim != 1 or not 1 <= points.size <= _MOST_VALUES or not real or not np.isfinite(points).all():
                 raise InputError(
-                    f"values has shape {points.shape}: pass a one-dimensional array of 1 to {_MOST_VALUES} finite numbers."
+                    f"values has shape {points.shape} and type {points.dtype}: pass a one-dimensional array of 1 to "
+                    f"{_MOST_VALUES} finite real numbers."
                 )
 
     def bind(self, record: _Record) -> Bound:
@@ -328,7 +329,8 @@ def check_observable(value: Any) -> None:
                 raise InputError("observables are nested: pass one list of names and functions.")
             check_observable(item)
         return
-    if value is None or callable(getattr(value, "bind", None)) or (callable(value) and not isinstance(value, type)):
+    one = not isinstance(value, type)
+    if value is None or (one and (callable(getattr(value, "bind", None)) or callable(value))):
         return
     if not isinstance(value, str) or value not in (*OBSERVABLES, *_OTHERS):
         raise InputError(
@@ -369,10 +371,15 @@ def find_observables(value: Any, record: _Record) -> tuple[list[Bound], bool]:
 def _bind(value: Any, record: _Record) -> Bound:
     if value is None or (isinstance(value, str) and value in OBSERVABLES):
         name, function = find_observable(value)
-        functions = (function, *_SLOPES[name])
+        power = _POWERS[name]
 
         def pointwise(centred: NDArray[Any], mean: NDArray[Any], extra: int, order: int) -> NDArray[Any]:  # noqa: ARG001
-            return functions[order](centred, mean)
+            if order == 0:
+                return function(centred, mean)
+            if order > power:
+                return np.zeros_like(centred)
+            base = centred + mean if name == "second_moment" else centred
+            return math.perm(power, order) * base ** (power - order)
 
         return record.local(name, pointwise, follows_mean=name in _CENTRAL)
     if value == "pdf":
@@ -397,6 +404,9 @@ def _covariance(record: _Record) -> Bound:
             )
         labels = {dim: record.trajectory[dim].values for dim in layout.dims}
         second = {f"{dim}_2": values for dim, values in labels.items()}
+        clash = sorted(set(labels) & set(second))
+        if clash:
+            raise InputError(f"the state dim {clash[0]!r} clashes with one of the covariance: rename it.")
 
         def products(centred: NDArray[np.float64]) -> NDArray[np.float64]:
             flat = centred.reshape(len(centred), -1)
@@ -437,6 +447,8 @@ def _of_function(function: Callable[[Any], Any], record: _Record) -> Bound:
     def call(states: NDArray[np.float64]) -> Any:
         labelled = xr.DataArray(states.copy(), dims=("time", *dims), coords=labels)
         value = function(labelled)
+        if isinstance(value, xr.Dataset):
+            raise InputError(f"the observable {name} returned a Dataset: it must return a DataArray or an array.")
         if not isinstance(value, xr.DataArray):
             value = np.asarray(value)
             if value.ndim == 0 or value.shape[0] != len(states):
@@ -452,15 +464,19 @@ def _of_function(function: Callable[[Any], Any], record: _Record) -> Bound:
                 f"the observable {name} returned dims {tuple(value.dims)} of sizes {value.shape} for {len(states)} "
                 "states: it must keep the dim 'time'."
             )
-        value = value.transpose("time", ...)
+        value = value.transpose("time", *(dims if set(value.dims) == {"time", *dims} else ()), ...)
         if not (np.issubdtype(value.dtype, np.number) or value.dtype == bool) or np.iscomplexobj(value.values):
             raise InputError(f"the observable {name} returned {value.dtype} values: it must return real numbers.")
         return value
 
     first = call(record.examples)
+    if len(record.examples) > 1:
+        _require_one_by_one(name, first, call(record.examples[:1]))
     out_dims = tuple(str(dim) for dim in first.dims[1:])
-    local = out_dims == dims and first.shape[1:] == record.layout.shape
-    clash = sorted({"lag", "perturbation", "observable", *(f"{dim}_src" for dim in dims)} & set(out_dims))
+    # Of a homogeneous field a value belongs to the site that its labels say.
+    same_sites = all(np.array_equal(first[dim].values, labels[dim]) for dim in out_dims if dim in labels)
+    local = out_dims == dims and first.shape[1:] == record.layout.shape and same_sites
+    clash = sorted({*RESULT_NAMES, *(f"{dim}_src" for dim in dims)} & set(out_dims))
     if clash:
         raise InputError(f"the dim {clash[0]!r} of the observable {name} is a name of the result: rename it.")
     coords = {
@@ -483,6 +499,19 @@ def _of_function(function: Callable[[Any], Any], record: _Record) -> Bound:
     return Bound(
         name, out_dims, coords, tuple(first.shape[1:]), local, mean, evaluate, differentiable=differentiable
     )
+
+
+def _require_one_by_one(name: str, several: xr.DataArray, alone: xr.DataArray) -> None:
+    """Refuse a function whose value for a state depends on the states that it is shown with."""
+    together = several.isel(time=slice(0, 1))
+    if together.shape != alone.shape:
+        return  # refused where it is evaluated
+    a, b = together.values.astype(np.float64), alone.values.astype(np.float64)
+    if not np.allclose(a, b, rtol=1e-6, atol=1e-9 * float(np.abs(np.nan_to_num(several.values)).max()), equal_nan=True):
+        raise InputError(
+            f"the observable {name} gives a state another value when it sees others with it: it must be a function of "
+            "each state alone (take off the mean of the record, not d.mean('time'))."
+        )
 
 
 Record = _Record

@@ -23,9 +23,9 @@ import numpy as np
 import xarray as xr
 
 from gfdt.errors import InputError
-from gfdt.responses.divergence import AUTODIFF, divergence_of
+from gfdt.responses.divergence import AUTODIFF, divergence_of, real_values
 from gfdt.scores.base import Score
-from gfdt.validation import integer, shown
+from gfdt.validation import integer, is_number, shown
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -86,6 +86,8 @@ class Drift:
             raise InputError(
                 f"divergence={shown(divergence)} is not known: pass a function div w(x), 'autodiff', or leave it out."
             )
+        if divergence is not None and (not callable(w) or isinstance(w, xr.DataArray)):
+            raise InputError("divergence belongs to a function w(x), that of a constant pattern is zero: leave it out.")
         self.w = w
         self.divergence = divergence
 
@@ -175,15 +177,13 @@ class _StateDependent:
 
     def direction(self, states: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return w(x)."""
-        value = np.asarray(self.drift.w(states.copy()))
+        value = real_values(self.drift.w(states.copy()), "w")
         if value.shape != states.shape:
             raise InputError(
                 f"w returned shape {value.shape} for states of shape {states.shape}: it must map (n, *state) to the "
                 "same shape."
             )
-        if not np.issubdtype(value.dtype, np.number) or not np.isfinite(value).all():
-            raise InputError("w returned NaN, inf or something that is not a number: check its formula.")
-        return value.astype(np.float64)
+        return value
 
     def terms(self, states: NDArray[np.float64], score: NDArray[np.float64]) -> tuple[NDArray[np.float64], list[Term]]:
         """Return b_0 = -div w and the term -w . s."""
@@ -286,6 +286,11 @@ def _on_state(
         if set(value.dims) - set(dims):
             raise InputError(f"{what} has the dims {tuple(value.dims)}, the state has {dims}: rename or select first.")
         for dim in value.dims:
+            if dim not in value.coords and value.sizes[dim] != trajectory.sizes[dim]:
+                raise InputError(
+                    f"{what} has {value.sizes[dim]} entries along {str(dim)!r}, the state has {trajectory.sizes[dim]}: "
+                    "pass one number for each."
+                )
             if dim in value.coords:
                 try:
                     value = value.sel({dim: trajectory[dim].values})
@@ -296,7 +301,10 @@ def _on_state(
                     ) from error
         value = value.broadcast_like(trajectory.isel(member=0, time=0, drop=True)).transpose(*dims).values
     try:
-        array = np.asarray(value, dtype=np.float64)
+        array = np.asarray(value)
+        if np.iscomplexobj(array):
+            raise TypeError
+        array = array.astype(np.float64)
     except (TypeError, ValueError) as error:
         raise InputError(
             f"{what}={shown(value)} is not known: pass None, an array of the state's shape {shape}, gfdt.Drift or "
@@ -315,10 +323,8 @@ def _bind_noise(
     rng = np.random.default_rng(value.seed)
     if value.basis == "component":
         noise, change = (
-            np.broadcast_to(float(item), layout.shape)
-            if np.ndim(item) == 0 and not isinstance(item, xr.DataArray)
-            else _on_state(item, trajectory, layout.dims, layout.shape, "noise or its change")
-            for item in (value.noise, 1.0 if value.change is None else value.change)
+            _per_component(item, trajectory, layout, what)
+            for what, item in (("noise", value.noise), ("change", 1.0 if value.change is None else value.change))
         )
         product = 2 * noise * change
         if not np.isfinite(product).all() or not product.any():
@@ -341,18 +347,31 @@ def _bind_noise(
     return _NoiseChange(value, score, operator, diagonal, rng, name)
 
 
+def _per_component(value: Any, trajectory: xr.DataArray, layout: Layout, what: str) -> NDArray[np.float64]:
+    if not isinstance(value, xr.DataArray) and np.ndim(value) == 0:
+        one = value.item() if isinstance(value, np.ndarray) else value
+        if not is_number(one):
+            raise InputError(
+                f"{what}={shown(value)} is not an amplitude of the noise: pass a finite number, or an array of the "
+                f"state's shape {layout.shape}."
+            )
+        return np.broadcast_to(float(one), layout.shape)
+    return _on_state(value, trajectory, layout.dims, layout.shape, what)
+
+
 def _per_mode(value: Any, layout: Layout) -> NDArray[np.float64]:
     half = layout.half  # type: ignore[union-attr]
     if callable(value):
         axes = [np.fft.fftfreq(size, 1 / size) for size in layout.grid[:-1]]  # type: ignore[union-attr]
         axes.append(np.arange(half[-1], dtype=np.float64))
         value = value(sum(axis**2 for axis in np.meshgrid(*axes, indexing="ij")))
-    array = np.asarray(value, dtype=np.float64)
+    array = np.asarray(value)
     if array.ndim == 0:
         array = np.broadcast_to(array, half)
-    if array.shape != half or not np.isfinite(array).all() or not array.any():
+    real = np.issubdtype(array.dtype, np.floating) or np.issubdtype(array.dtype, np.integer)
+    if array.shape != half or not real or not np.isfinite(array).all() or not array.any():
         raise InputError(
-            f"noise per wavenumber has shape {array.shape}: expected finite numbers of shape {half}, the half plane of "
-            "scipy.fft.rfftn of a field, not all zero."
+            f"noise per wavenumber has shape {array.shape} and type {array.dtype}: expected finite real numbers of "
+            f"shape {half}, the half plane of scipy.fft.rfftn of a field, not all zero."
         )
-    return array.ravel()
+    return array.astype(np.float64).ravel()

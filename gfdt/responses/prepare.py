@@ -19,6 +19,7 @@ from gfdt.errors import InputError, ReliabilityWarning
 from gfdt.record import complete_times, scratch, time_blocks
 from gfdt.responses.algebra import Algebra
 from gfdt.responses.layout import FullMatrix, Homogeneous, Layout
+from gfdt.responses.observables import RESULT_NAMES
 from gfdt.responses.sums import UnitSums
 from gfdt.responses.units import MAX_SERIES, MIN_MEMBERS, Unit, resampling_units
 from gfdt.scores.analytic import AnalyticScore
@@ -244,8 +245,7 @@ def _usable_score(score: Any) -> Score:
 
 
 def _refuse_name_clashes(names: tuple[str, ...]) -> None:
-    reserved = {"lag", "unit", "observable", "perturbation", "response", "stderr", "lower", "upper", "influence"}
-    reserved |= {f"{name}_src" for name in names}
+    reserved = {*RESULT_NAMES, *(f"{name}_src" for name in names)}
     clash = sorted(reserved & {*names, *(f"d{name}" for name in names)})
     if clash:
         raise InputError(

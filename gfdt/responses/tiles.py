@@ -26,7 +26,7 @@ from gfdt.responses.prepare import Prepared
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["TileResult", "finish"]
+__all__ = ["StateDeparture", "TileResult", "finish"]
 
 _ERROR_OPERATIONS = 1e11  # of the products R E_u; beyond, errors are made at some lags and interpolated in between
 _FEWEST_LAGS = 12
@@ -52,16 +52,46 @@ class TileResult:
     departure: float
 
 
+@dataclass(frozen=True)
+class StateDeparture:
+    """What M M~^-1 - I is for the kicks of the state, shared by all tiles.
+
+    Attributes
+    ----------
+    departure : M M~^-1 - I
+    error : (unit, ...), its errors
+    regressor : (unit, ...), dM_u M~^-1
+    """
+
+    departure: NDArray[Any]
+    error: NDArray[Any]
+    regressor: NDArray[Any]
+
+    @classmethod
+    def of(cls, ready: Prepared, correction: Correction) -> StateDeparture:
+        """Of a prepared record and its correction."""
+        regressor = correction.divide(ready.stein.influence())
+        return cls(
+            correction.divide(ready.stein.mean()) - correction.algebra.identity,
+            regressor if correction.weight is None else (1 - correction.weight) * regressor,
+            regressor,
+        )
+
+    def rows(self, columns: slice) -> StateDeparture:
+        """Return the rows of a tile of a full matrix."""
+        return StateDeparture(self.departure[columns], self.error[:, columns], self.regressor[:, columns])
+
+
 def finish(
-    tile: Tile, ready: Prepared, correction: Correction, *, kick_of_state: slice | None, errors_wanted: bool
+    tile: Tile, ready: Prepared, correction: Correction, *, state: StateDeparture | None, errors_wanted: bool
 ) -> TileResult:
     """Correct a tile and propagate the errors of its units.
 
     Parameters
     ----------
     tile : Tile
-    kick_of_state : slice, optional
-        For A = x and kicks: the rows of M of this tile; a full slice per wavenumber.
+    state : StateDeparture, optional
+        For A = x and kicks.
     errors_wanted : bool
     """
     raw = tile.raw.mean()
@@ -71,22 +101,20 @@ def finish(
         return TileResult(raw, None, chosen, False, float("nan"))
     errors = tile.raw.influence_in_place(raw)
     control, departure, d_departure = None, None, None
-    if kick_of_state is not None and auto:
-        rows = kick_of_state if correction.algebra.dense else slice(None)
-        d_stein = correction.divide(ready.stein.influence())
-        departure = (correction.divide(ready.stein.mean()) - correction.algebra.identity)[rows]
-        d_departure = d_stein if correction.weight is None else (1 - correction.weight) * d_stein
-        d_stein, d_departure = (item[:, rows] if rows != slice(None) else item for item in (d_stein, d_departure))
-        control = find_control(errors, departure, d_departure, d_stein)
-    if errors_wanted or kick_of_state is None:
+    if state is not None:
+        mine = state.rows(tile.columns) if correction.algebra.dense else state
+        departure, d_departure = mine.departure, mine.error
+        if auto:
+            control = find_control(errors, departure, d_departure, mine.regressor)
+    if errors_wanted or state is None:
         errors = errors if chosen.size == len(raw) else errors[:, chosen]
         if tile.slope is not None:
             tile.slope(raw[chosen], errors)
         if tile.shift is not None and chosen.size == len(raw):
             tile.shift(errors)
-    if tile.target is not None and kick_of_state is None:
-        departure = raw[0] - tile.target.mean()
-        d_departure = errors[:, 0] - tile.target.influence()
+    if tile.target is not None and state is None:
+        departure = raw[0] - tile.target.mean
+        d_departure = errors[:, 0] - tile.target.influence
         if auto and chosen.size == len(raw):
             control = find_control(errors, departure, d_departure)
     response = raw if control is None else raw - control * departure
