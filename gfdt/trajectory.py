@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import xarray as xr
@@ -52,7 +52,7 @@ _UNIFORM_RTOL = 1e-3  # spread of the time increments, relative to dt: admits fl
 def load_trajectory(
     source: Source,
     *,
-    var: str | None = None,
+    var: str | Sequence[str] | None = None,
     dims: Sequence[str] | None = None,
     dt: float | None = None,
     needs_time: bool = True,
@@ -196,14 +196,16 @@ def _joined(
     if any(isinstance(part, list | tuple) for part in parts):
         raise InputError("the list of trajectories holds lists: pass one flat list.")
     if all(np.isscalar(part) and not isinstance(part, str) for part in parts):
-        raise InputError("a trajectory cannot be a list of numbers: pass an xarray DataArray, or np.array(...) with dims= and dt=.")
+        raise InputError(
+            "a trajectory cannot be a list of numbers: pass an xarray DataArray, or np.array(...) with dims= and dt=."
+        )
     records = [load_trajectory(part, var=var, dims=dims, dt=dt, needs_time=needs_time, gaps=True) for part in parts]
     first = records[0]
     for index, record in enumerate(records[1:], 1):
         if record.dims != first.dims or record.shape[2:] != first.shape[2:]:
             raise InputError(
-                f"trajectory {index} of the list has dims {dict(record.sizes)}, the first {dict(first.sizes)}: all must "
-                "have the same state."
+                f"trajectory {index} of the list has dims {dict(record.sizes)}, the first {dict(first.sizes)}: all "
+                "must have the same state."
             )
         if abs(time_step(record) - time_step(first)) > _UNIFORM_RTOL * time_step(first):
             raise InputError(

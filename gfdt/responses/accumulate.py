@@ -3,7 +3,7 @@ r"""Per-unit sums of <A(x(t)) B(x(0))>, tile by tile.
 A response is made in tiles, parts of its values that fit in memory: some columns of the observable against everything
 that is kicked, or one number per site of a homogeneous field against the kick of a site. For each tile
 
-    raw    sum over pairs of A(t + l) (B(t) - <B>)^H, centred in A afterwards: S - <A> sum_t B(t), over the pairs of lag l,
+    raw    sum over pairs of A(t + l) (B(t) - <B>)^H, centred in A afterwards: S - <A> sum_t B(t) over the same pairs,
     slope  R(t) E_u, what the unit's error E_u of the score does to it (:mod:`gfdt.responses.correction`),
     target <w . grad A> of each unit, what R(0) is for an exact score (:mod:`gfdt.responses.targets`).
 
@@ -186,7 +186,7 @@ def amplitude_tiles(
     errors_wanted: bool,
 ) -> Iterator[Tile]:
     """Any observable against whole perturbations, each with one amplitude f(t); sites of a field are averaged."""
-    layout, q, n_units = ready.layout, len(amplitudes), len(ready.units)
+    q, n_units = len(amplitudes), len(ready.units)
     size = _n_columns(observable, ready)
     flat = None if slopes is None else slopes.reshape(n_units, -1)
     # Columns that carry the errors of the score: one per entry of E or one per unit, whichever is less.

@@ -2,9 +2,9 @@ r"""The algebra of the t = 0 matrices, on the support of the density.
 
 M = -<x s^T> and its kin are matrices ("matrix": arrays (..., i, j)) or, for a homogeneous field, one number per
 wavenumber ("numbers": arrays (..., k), products are elementwise), or one matrix of the variables per wavenumber
-("blocks": arrays (..., k, v, w)). Directions or wavenumbers without any variance lie outside the support of the density:
-no score and no response is defined there, both are zero, and the identity to compare with is the projector Pi on the
-rest. Nothing is ever divided by what is missing:
+("blocks": arrays (..., k, v, w)). Directions or wavenumbers without any variance lie outside the support of the
+density: no score and no response is defined there, both are zero, and the identity to compare with is the projector Pi
+on the rest. Nothing is ever divided by what is missing:
 
     A M^-1  means  A U (U' M U)^-1 U',        U the orthonormal basis of the support, Pi = U U'.
 

@@ -125,8 +125,8 @@ def make_estimate(
     errors_wanted: bool,
 ) -> Estimate:
     """Compute every tile of a response and put them together."""
-    on_state = observable.is_state and frame.kind != "amplitude" and (
-        isinstance(perturbation, Kick) or frame.kind == "field"
+    on_state = (
+        observable.is_state and frame.kind != "amplitude" and (isinstance(perturbation, Kick) or frame.kind == "field")
     )
     units_wanted = errors_wanted or correction.mode == "auto"
     needed = errors_wanted or (correction.mode == "auto" and not on_state)
@@ -162,13 +162,21 @@ def make_estimate(
             parts["influence"].append(np.stack(each))
     shape = frame.shape
     moments = tuple(len((frame.observed | frame.displaced)[dim]) for dim in frame.moments)
-    joined = {key: join(value, 1 if key == "influence" else 0) for key, value in parts.items() if value and key not in ("mean", "spread")}
+    joined = {
+        key: join(value, 1 if key == "influence" else 0)
+        for key, value in parts.items()
+        if value and key not in ("mean", "spread")
+    }
     return Estimate(
         joined["response"].reshape(ready.lags.size, *shape),
         joined["stderr"].reshape(ready.lags.size, *shape) if "stderr" in joined else None,
         joined["influence"].reshape(-1, ready.lags.size, *shape) if "influence" in joined else None,
-        np.concatenate(parts["mean"]).reshape(moments) if frame.kind != "field" else _by_variable(parts["mean"], moments),
-        np.concatenate(parts["spread"]).reshape(moments) if frame.kind != "field" else _by_variable(parts["spread"], moments),
+        np.concatenate(parts["mean"]).reshape(moments)
+        if frame.kind != "field"
+        else _by_variable(parts["mean"], moments),
+        np.concatenate(parts["spread"]).reshape(moments)
+        if frame.kind != "field"
+        else _by_variable(parts["spread"], moments),
         controlled,
         float(np.sqrt(np.mean(np.square(departures)))) if departures else float("nan"),
         n_error_lags,
@@ -188,19 +196,29 @@ def _parts(
     slopes: NDArray[Any] | None,
     frame: Frame,
     units_wanted: bool,
-) -> tuple[Iterator[Tile], Callable[[NDArray[Any]], NDArray[np.float64]], Callable[[list[Any], int], NDArray[np.float64]]]:
+) -> tuple[
+    Iterator[Tile], Callable[[NDArray[Any]], NDArray[np.float64]], Callable[[list[Any], int], NDArray[np.float64]]
+]:
     """Return the tiles, how a tile becomes physical, and how physical tiles are joined (after so many axes)."""
     layout: Any = ready.layout
     if frame.kind == "kick":
         return kick_tiles(ready, observable, correction, slopes, errors_wanted=units_wanted), _same, _along_columns
     if frame.kind == "amplitude":
         assert not isinstance(perturbation, Kick)
-        return amplitude_tiles(ready, observable, list(perturbation), correction, slopes, errors_wanted=units_wanted), _same, _along_columns
+        return (
+            amplitude_tiles(ready, observable, list(perturbation), correction, slopes, errors_wanted=units_wanted),
+            _same,
+            _along_columns,
+        )
     tiles = field_tiles(ready, observable, correction, slopes, errors_wanted=units_wanted)
     n_state = len(layout.dims)
 
     def stack(parts: list[Any], lead: int) -> NDArray[np.float64]:
-        return np.stack(parts, axis=lead + 1 + n_state) if observable.n_extra > 1 or len(observable.dims) > n_state else parts[0]
+        return (
+            np.stack(parts, axis=lead + 1 + n_state)
+            if observable.n_extra > 1 or len(observable.dims) > n_state
+            else parts[0]
+        )
 
     if isinstance(perturbation, Kick):
         return tiles, layout.to_physical, stack

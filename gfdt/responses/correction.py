@@ -15,8 +15,8 @@ from I, and each has its own cure (algorithms 6):
 
 (the posterior mean of a prior that trusts P to 5 %, or as far as M is seen to depart from it beyond three standard
 errors), and gives what remains of D to the second, as far as it can be noise: by the share min(1, 16 SE[D]^2/D^2). The
-same formulas hold for matrices and per wavenumber of a homogeneous field (:mod:`gfdt.responses.algebra`). Where the data
-have no variance R(t) = 0.
+same formulas hold for matrices and per wavenumber of a homogeneous field (:mod:`gfdt.responses.algebra`). Where the
+data have no variance R(t) = 0.
 """
 
 from __future__ import annotations
@@ -109,7 +109,9 @@ def find_correction(
         return Correction(mode, algebra)
     measured = stein.mean()
     if mode == "stein":
-        return Correction(mode, algebra, measured, algebra.inverse(measured), None, _condition(algebra, measured * scale))
+        return Correction(
+            mode, algebra, measured, algebra.inverse(measured), None, _condition(algebra, measured * scale)
+        )
     variance = standard_error(stein.influence()) ** 2
     variance = variance * scale**2
     evidence = np.abs((measured - parametric) * scale) ** 2 - 9 * variance

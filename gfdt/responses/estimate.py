@@ -4,8 +4,8 @@ GFDT (PRL eq. 3-4): a small drift perturbation w(x) f(t) changes <A> by int R_A(
 
     R_A(t) = <A(x(t)) B(x(0))>,        B = -[div w + w . s],        s = grad log rho,
 
-so that for a kick e_j of each component, w = e_j and A = x, R(0) = I. :mod:`gfdt.responses.perturbations` has the B of other
-perturbations, :mod:`gfdt.responses.correction` what is done with what is known at t = 0.
+so that for a kick e_j of each component, w = e_j and A = x, R(0) = I. :mod:`gfdt.responses.perturbations` has the B of
+other perturbations, :mod:`gfdt.responses.correction` what is done with what is known at t = 0.
 
 Error bars: every resampling unit u (a member, or a block of time; :mod:`gfdt.responses.units`) contributes e_u to the
 error of the estimate, to first order; stderr^2 = n/(n - 1) sum_u e_u^2. This is the limit of the bootstrap over
@@ -112,9 +112,9 @@ def response(
         displacement in grid cells (observed site minus kicked site), so ``.sel(dy=0, dx=1)`` is one cell in +x from
         the kick; with several variables ``(lag, variable, d<dim>, ..., variable_src)``; only ``(lag, *observed)``
         for one pattern, Drift or NoiseAmplitude. The unit is that of A over that of x (or of f times time).
-        ``influence`` (unit, ...), where it is not too large: the first-order error from each resampling unit, from which
-        the error of anything linear in the response follows. ``observable_mean``, ``observable_std``: of A in the
-        record.
+        ``influence`` (unit, ...), where it is not too large: the first-order error from each resampling unit, from
+        which the error of anything linear in the response follows. ``observable_mean``, ``observable_std``: of A in
+        the record.
         A direction or wavenumber in which the record has no variance does not respond: R(0) is then the projector on
         the rest, and at displacement zero the share of wavenumbers with variance.
         Attributes: ``stein_departure`` (rms of |M P^-1 - I| beyond sampling noise), ``stein_worst`` and
@@ -281,14 +281,17 @@ def _estimate(
 
 def _record(ready: Prepared) -> Record:
     """What observables need to know of the record."""
-    layout, values = ready.layout, ready.trajectory.values
+    layout: Any = ready.layout
+    values = ready.trajectory.values
     if layout.dense:
         spread = np.sqrt(np.diagonal(ready.covariance)).reshape(layout.shape)
     else:
         variance = layout.to_physical(ready.covariance)
         centre = tuple(n // 2 for n in layout.grid)
         sites = np.sqrt(np.diagonal(variance[:, *centre]) if layout.several else variance[centre])
-        spread = np.broadcast_to(np.reshape(sites, (-1, *[1] * len(layout.grid))[0 if layout.several else 1 :]), layout.shape)
+        spread = np.broadcast_to(
+            np.reshape(sites, (-1, *[1] * len(layout.grid))[0 if layout.several else 1 :]), layout.shape
+        )
     examples = values[0][ready.present(0)][:_EXAMPLES].astype(np.float64)
     low, high = float(np.nanmin(values)), float(np.nanmax(values))
     return Record(ready.trajectory, layout, ready.mean, spread, low, high, ready.n_samples, examples)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import scipy.fft
@@ -39,6 +39,10 @@ class FullMatrix:
     dims: tuple[str, ...]
     shape: tuple[int, ...]
     dense = True
+    several = False
+    grid_dims: ClassVar[tuple[str, ...]] = ()
+    grid: ClassVar[tuple[int, ...]] = ()
+    n_variables = 1
 
     @property
     def size(self) -> int:

@@ -33,7 +33,16 @@ if TYPE_CHECKING:
 
     Pointwise = Callable[[NDArray[Any], NDArray[Any]], NDArray[Any]]
 
-__all__ = ["OBSERVABLES", "RESULT_NAMES", "Bound", "Density", "Exceedance", "Spectrum", "find_observable", "find_observables"]
+__all__ = [
+    "OBSERVABLES",
+    "RESULT_NAMES",
+    "Bound",
+    "Density",
+    "Exceedance",
+    "Spectrum",
+    "find_observable",
+    "find_observables",
+]
 
 # Names of a result's dims and variables, which no dim of a state or an observable can have.
 RESULT_NAMES = frozenset(
@@ -235,7 +244,7 @@ class Spectrum:
 
     def bind(self, record: _Record) -> Bound:
         """Tie to a record."""
-        layout = record.layout
+        layout: Any = record.layout
         if layout.dense:
             raise InputError("a spectrum needs a periodic field: pass homogeneous=('y', 'x'), the dims of the grid.")
         grid, several = layout.grid, layout.several
@@ -259,12 +268,13 @@ class Spectrum:
             out[:, :, 0] = -2 * shift.reshape(n, -1)[:, :1] * means
             return out.reshape(len(response), -1, response.shape[2])
 
-        dims, shape = ("wavenumber",), (n_shells,)
+        dims: tuple[str, ...] = ("wavenumber",)
+        shape: tuple[int, ...] = (n_shells,)
         coords: dict[str, Any] = {"wavenumber": np.arange(n_shells)}
         if several:
             dims, shape = (layout.dims[0], *dims), (layout.shape[0], *shape)
             coords[layout.dims[0]] = record.trajectory[layout.dims[0]].values
-        follows = {"follows_mean": True, "shift_effect": of_shift}
+        follows: dict[str, Any] = {"follows_mean": True, "shift_effect": of_shift}
         return Bound("spectrum", dims, coords, shape, False, record.mean, evaluate, **follows)
 
 
@@ -364,7 +374,9 @@ def find_observables(value: Any, record: _Record) -> tuple[list[Bound], bool]:
             )
     names = [item.name for item in bound]
     if len(set(names)) < len(names):
-        raise InputError(f"two observables are called {max(names, key=names.count)!r}: pass a dict {{name: observable}}.")
+        raise InputError(
+            f"two observables are called {max(names, key=names.count)!r}: pass a dict {{name: observable}}."
+        )
     return bound, False
 
 
@@ -416,10 +428,13 @@ def _covariance(record: _Record) -> Bound:
             half = -shift[None, :, None, None] * response[:, None, :, :]
             return (half + half.swapaxes(1, 2)).reshape(len(response), layout.size**2, -1)
 
-        shape, follows = (*layout.shape, *layout.shape), {"follows_mean": True, "shift_effect": of_shift}
+        shape = (*layout.shape, *layout.shape)
+        follows: dict[str, Any] = {"follows_mean": True, "shift_effect": of_shift}
         return Bound("covariance", (*labels, *second), labels | second, shape, False, record.mean, products, **follows)
     if layout.several:
-        raise InputError("the covariance of several homogeneous variables is not offered: pass a function of the states.")
+        raise InputError(
+            "the covariance of several homogeneous variables is not offered: pass a function of the states."
+        )
     grid = layout.grid
     separation = {f"separation_{dim}": np.arange(size) - size // 2 for dim, size in zip(layout.dims, grid, strict=True)}
     axes = tuple(range(1, len(grid) + 1))
@@ -433,8 +448,8 @@ def _covariance(record: _Record) -> Bound:
         effect = -2 * shift[0] * response.mean(axis=1, keepdims=True)
         return np.broadcast_to(effect, (len(response), math.prod(grid), response.shape[2]))
 
-    follows = {"follows_mean": True, "shift_effect": of_one_shift}
-    return Bound("covariance", tuple(separation), separation, grid, False, record.mean, by_separation, **follows)
+    follows_one: dict[str, Any] = {"follows_mean": True, "shift_effect": of_one_shift}
+    return Bound("covariance", tuple(separation), separation, grid, False, record.mean, by_separation, **follows_one)
 
 
 def _of_function(function: Callable[[Any], Any], record: _Record) -> Bound:
@@ -496,9 +511,7 @@ def _of_function(function: Callable[[Any], Any], record: _Record) -> Bound:
         return value
 
     differentiable = np.issubdtype(first.dtype, np.floating)
-    return Bound(
-        name, out_dims, coords, tuple(first.shape[1:]), local, mean, evaluate, differentiable=differentiable
-    )
+    return Bound(name, out_dims, coords, tuple(first.shape[1:]), local, mean, evaluate, differentiable=differentiable)
 
 
 def _require_one_by_one(name: str, several: xr.DataArray, alone: xr.DataArray) -> None:

@@ -80,7 +80,7 @@ class Drift:
     """
 
     def __init__(self, w: Field | Any, divergence: Field | str | None = None) -> None:
-        if isinstance(w, type) or isinstance(w, str | bytes) or w is None:
+        if isinstance(w, type | str | bytes) or w is None:
             raise InputError(f"w={shown(w)} is not a drift: pass a function w(x) of states (n, *state), or an array.")
         if divergence is not None and not callable(divergence) and divergence != AUTODIFF:
             raise InputError(
@@ -338,11 +338,11 @@ def _bind_noise(
     modes = 2 * _per_mode(value.noise, layout) * _per_mode(1.0 if value.change is None else value.change, layout)
 
     def operator(v: NDArray[np.float64]) -> NDArray[np.float64]:
-        series = layout.transform(v)
-        return layout.to_states(series * (modes[:, None] if layout.several else modes))  # type: ignore[union-attr]
+        series: Any = layout.transform(v)
+        return layout.to_states(series * (modes[:, None] if layout.several else modes))
 
     unit = np.zeros((1, *layout.shape))
-    unit[(0, *([slice(None)] if layout.several else []), *[0] * len(layout.grid))] = 1.0  # type: ignore[union-attr]
+    unit.reshape(layout.n_variables, -1)[:, 0] = 1.0
     diagonal = np.full(layout.shape, operator(unit)[(0, *[0] * len(layout.shape))])
     return _NoiseChange(value, score, operator, diagonal, rng, name)
 
@@ -362,7 +362,7 @@ def _per_component(value: Any, trajectory: xr.DataArray, layout: Layout, what: s
 def _per_mode(value: Any, layout: Layout) -> NDArray[np.float64]:
     half = layout.half  # type: ignore[union-attr]
     if callable(value):
-        axes = [np.fft.fftfreq(size, 1 / size) for size in layout.grid[:-1]]  # type: ignore[union-attr]
+        axes = [np.fft.fftfreq(size, 1 / size) for size in layout.grid[:-1]]
         axes.append(np.arange(half[-1], dtype=np.float64))
         value = value(sum(axis**2 for axis in np.meshgrid(*axes, indexing="ij")))
     array = np.asarray(value)

@@ -34,8 +34,9 @@ if TYPE_CHECKING:
 __all__ = ["Prepared", "Request", "check_arguments", "prepare"]
 
 _MAX_BYTES = 2 * 2**30  # of per-unit t = 0 matrices
-# Blocks of large matrices: sixteen know a standard error to 18 %, and every one costs a matrix for each lag.
-_MOST_NUMBERS, _FEWEST_BLOCKS = 2**21, 16
+# 256 blocks know a standard error to 4 %, and long ones have small end effects; every one costs a response in time and
+# memory, so that large matrices get by with 16, which know it to 18 %.
+_MOST_BLOCKS, _MOST_NUMBERS, _FEWEST_BLOCKS = 256, 2**21, 16
 
 
 @dataclass(frozen=True)
@@ -328,7 +329,7 @@ def _units(
     if x.shape[0] >= MIN_MEMBERS:
         return resampling_units(x.reshape(*x.shape[:2], -1)[:, :, :1])
     # A sample of the components, so that the copy stays small.
-    n_series = layout.size if layout.dense else layout.n_modes * layout.n_variables
+    n_series = layout.size if isinstance(layout, FullMatrix) else layout.n_modes * layout.n_variables
     chosen = np.unique(np.linspace(0, n_series - 1, MAX_SERIES).astype(np.int64))
     series = []
     for member in range(x.shape[0]):
@@ -339,8 +340,8 @@ def _units(
                 centred[~there[member, times]] = 0.0
             pieces.append(layout.transform(centred).reshape(len(centred), -1)[:, chosen])
         series.append(np.concatenate(pieces))
-    most = max(_FEWEST_BLOCKS, _MOST_NUMBERS // layout.size**2) if layout.dense else None
-    return resampling_units(np.stack(series), warn=warn, most=most)
+    affordable = max(_FEWEST_BLOCKS, _MOST_NUMBERS // layout.size**2) if layout.dense else _MOST_BLOCKS
+    return resampling_units(np.stack(series), warn=warn, most=min(_MOST_BLOCKS, affordable))
 
 
 def _mean(values: NDArray[Any], there: NDArray[np.bool_] | None) -> NDArray[np.float64]:

@@ -1,7 +1,7 @@
 r"""One response from several scores: networks of different seeds, or different estimators.
 
-With R_i of n scores on one record: R = mean R_i, spread^2 = sum (R_i - R)^2/(n - 1); the errors of the record are those of
-the mean (e_u = mean e_u,i), and stderr^2 = SE[record]^2 + spread^2/n.
+With R_i of n scores on one record: R = mean R_i, spread^2 = sum (R_i - R)^2/(n - 1); the errors of the record are those
+of the mean (e_u = mean e_u,i), and stderr^2 = SE[record]^2 + spread^2/n.
 """
 
 from __future__ import annotations

@@ -84,9 +84,7 @@ def _shifts(ready: Prepared, observable: Bound, columns: slice) -> NDArray[np.fl
     return errors.reshape(len(errors), layout.n_variables, -1)[:, :, 0]
 
 
-def amplitude_target(
-    ready: Prepared, observable: Bound, amplitudes: list[Amplitude], columns: slice
-) -> Target | None:
+def amplitude_target(ready: Prepared, observable: Bound, amplitudes: list[Amplitude], columns: slice) -> Target | None:
     """Return <w . grad A> of each amplitude, (column, amplitude); None where no derivative is known."""
     noise = any(isinstance(amplitude, _NoiseChange) for amplitude in amplitudes)
     if not observable.differentiable or (observable.pointwise is None and (noise or observable.follows_mean)):
@@ -123,10 +121,10 @@ def _slope(
     else:
         factor, order = amplitude.direction(centred + ready.mean), 1
     if observable.pointwise is not None:
-        orders = (order, order + 1) if observable.follows_mean else (order, order)
+        orders = (order, order + 1) if observable.follows_mean else (order,)
         sums = [_sums(ready, observable, centred, factor, columns, each) for each in orders]
-        slope, curve = (_of_columns(item, ready, observable, columns) for item in sums)
-        return slope, curve
+        slope, *curve = (_of_columns(item, ready, observable, columns) for item in sums)
+        return slope, curve[0] if curve else slope
     w, spread = factor, np.where(centred.std(axis=0) > 0, centred.std(axis=0), 1.0)
     size = np.abs(w / spread).reshape(len(w), -1).max(axis=1)
     step = (_STEP / np.where(size > 0, size, 1.0)).reshape(-1, *[1] * (centred.ndim - 1))
@@ -145,9 +143,7 @@ def _values(ready: Prepared, observable: Bound, centred: NDArray[np.float64], co
     return field.reshape(len(field), layout.n_variables, -1).mean(axis=2)[:, columns]
 
 
-def _of_columns(
-    values: NDArray[np.float64], ready: Prepared, observable: Bound, columns: slice
-) -> NDArray[np.float64]:
+def _of_columns(values: NDArray[np.float64], ready: Prepared, observable: Bound, columns: slice) -> NDArray[np.float64]:
     """Pick the columns (variable, extra) of a tile from what ``_sums`` returns for all variables of a field."""
     layout: Any = ready.layout
     if layout.dense:

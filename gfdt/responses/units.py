@@ -40,9 +40,7 @@ class Unit:
     stop: int
 
 
-def resampling_units(
-    values: NDArray[Any], *, warn: bool = True, most: int | None = None
-) -> tuple[list[Unit], str]:
+def resampling_units(values: NDArray[Any], *, warn: bool = True, most: int | None = None) -> tuple[list[Unit], str]:
     """Choose the units for a centred array of shape (member, time, components), of at most a few components.
 
     ``warn`` is False where no error bar is wanted; ``most`` bounds the number of blocks, which are longer then.

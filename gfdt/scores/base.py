@@ -63,7 +63,7 @@ class Score(ABC):
         self,
         trajectory: Source,
         *,
-        var: str | None = None,
+        var: str | Sequence[str] | None = None,
         dims: Sequence[str] | None = None,
         dt: float | None = None,
     ) -> Self:
