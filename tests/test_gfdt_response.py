@@ -228,6 +228,19 @@ def test_noisy_modes_are_not_divided_by_their_noise():
     assert found.weight[0] < 0.05
 
 
+def test_dividing_by_a_noisy_identity_warns_with_the_condition_number():
+    """Levels that hardly move, in 20 members: <x s> is known to a third, and one component's noise is half another's."""
+    rng = np.random.default_rng(2)
+    x = rng.standard_normal((20, 1, 2)) + 0.01 * rng.standard_normal((20, 50, 2))
+    score = gfdt.AnalyticScore(lambda u: -u)
+    options = {"max_lag": 5.0, "dims": DIMS, "dt": 1.0}
+    with pytest.warns(ReliabilityWarning, match=r"noise up to .* times its size; condition number .*amplified noise"):
+        response(x, score, correction="stein", **options)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        response(x, score, correction="auto", **options)
+
+
 def test_coherence_time_of_ar1():
     """tau = 1/2 + 2 sum rho^2s = 1/2 + 2 rho^2/(1 - rho^2); Sokal's error is about tau sqrt(2 (2 W + 1) tau / n)."""
     rng = np.random.default_rng(0)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from gfdt.cli.options import Config, Homogeneous, Overwrite, Seed, Var, split_names
+from gfdt.cli.options import Config, Homogeneous, Overwrite, Seed, Var, split_names, variable_names
 from gfdt.cli.plot import FORMATS
 from gfdt.errors import InputError
 
@@ -40,7 +40,7 @@ def check(
         check_output(plot, overwrite=overwrite, inputs=[trajectory, score])
         if plot.suffix.lower() not in FORMATS:
             raise InputError(f"--plot {plot} has no known picture format: end it with {', '.join(FORMATS)}.")
-    array = load_trajectory(trajectory, var=var)
+    array = load_trajectory(trajectory, var=variable_names(var), gaps=True)
     periodic = split_names(homogeneous)
     estimator = GaussianScore(periodic).fit(array) if score == "gaussian" else load_score(score)
     names = split_names(observables) or ()

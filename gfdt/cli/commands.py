@@ -16,9 +16,13 @@ from gfdt.cli.compare import compare
 from gfdt.cli.demo import demo
 from gfdt.cli.info import info
 from gfdt.cli.plot import plot
+from gfdt.cli.predict import predict
 from gfdt.cli.respond import respond
 from gfdt.cli.simulate import simulate
+from gfdt.cli.step import step
+from gfdt.cli.susceptibility import susceptibility
 from gfdt.cli.train import train
+from gfdt.cli.words import in_words_of_the_shell, option_names
 from gfdt.errors import GfdtError
 
 __all__ = ["app", "main"]
@@ -36,7 +40,7 @@ app = typer.Typer(
 # `simulate` hands its arguments on to the simulators' own parser, --help among them.
 _PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
 app.command(context_settings=_PASS_ON)(simulate)
-for command in (train, check, respond, compare, plot, info, demo):
+for command in (train, check, respond, predict, step, susceptibility, compare, plot, info, demo):
     app.command()(command)
 
 
@@ -63,10 +67,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     arguments : sequence of str, optional
         Default: those of the process.
     """
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    options = _options(given)
+
+    def show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
+        print(f"gfdt: warning: {in_words_of_the_shell(str(message), options)}", file=sys.stderr)
+
     with warnings.catch_warnings():
-        warnings.showwarning = _show_warning
+        warnings.showwarning = show_warning
         try:
-            code = app(args=list(arguments) if arguments is not None else None, standalone_mode=False)
+            code = app(args=given, standalone_mode=False)
         except _UsageError as error:
             if error.ctx is not None and type(error).__name__ == "NoArgsIsHelpError":
                 print(error.ctx.get_help())
@@ -74,7 +84,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             where = error.ctx.command_path if error.ctx is not None else "gfdt"
             _fail(f"{error.format_message().rstrip('.')}; see {where} --help")
         except (GfdtError, OSError) as error:
-            _fail(str(error) or type(error).__name__)
+            _fail(in_words_of_the_shell(str(error), options) or type(error).__name__)
         except (KeyboardInterrupt, typer.Abort):
             code = _INTERRUPTED
         except Exception as error:
@@ -82,7 +92,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 raise
             _fail(f"unexpected {type(error).__name__}: {error}; set GFDT_DEBUG=1 to see where, and please report it")
     # The parser may turn Ctrl-C into this code by itself; the simulators then have said their own sentence already.
-    if code == _INTERRUPTED and "simulate" not in (sys.argv[1:] if arguments is None else arguments)[:1]:
+    if code == _INTERRUPTED and "simulate" not in given[:1]:
         print("gfdt: interrupted; no unfinished file was left under its final name", file=sys.stderr)
     sys.exit(code or 0)
 
@@ -98,5 +108,7 @@ def _fail(message: str) -> NoReturn:
     sys.exit(2)
 
 
-def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
-    print(f"gfdt: warning: {message}", file=sys.stderr)
+def _options(arguments: Sequence[str]) -> dict[str, str]:
+    """The options of the command that is called, by their names in Python."""
+    command = getattr(typer.main.get_command(app), "commands", {}).get(arguments[0] if arguments else None)
+    return option_names(command) if command is not None else {}

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from gfdt.cli.plot import kind_of
+
 if TYPE_CHECKING:
     import xarray as xr
 
@@ -14,8 +16,10 @@ _SHOWN = 200  # characters of an attribute
 _SHOWN_LEVELS = 8  # of a score with one noise level per component
 
 
-def info(file: Annotated[Path, typer.Argument(help="A trajectory, response or score file.")]) -> None:
-    """Describe a trajectory, a response or a score file, on stdout."""
+def info(
+    file: Annotated[Path, typer.Argument(help="A trajectory, response, prediction, susceptibility or score file.")],
+) -> None:
+    """Describe a trajectory, a response (or what was made of one) or a score file, on stdout."""
     from gfdt.errors import CheckpointError, MissingFileError
     from gfdt.reading import open_dataset
 
@@ -54,7 +58,8 @@ def _score_text(file: Path) -> str:
 
 
 def _dataset_text(file: Path, dataset: xr.Dataset) -> str:
-    kind = "response" if "response" in dataset else "trajectory" if "time" in dataset.dims else "dataset"
+    kind = kind_of(dataset)
+    kind = "dataset" if kind == "trajectory" and "time" not in dataset.dims else kind
     lines = [f"{file}: {kind}, {file.stat().st_size / 2**20:.2f} MiB"]
     lines += [f"  {name:<12} {_variable_text(variable)}" for name, variable in dataset.data_vars.items()]
     for name, coordinate in dataset.coords.items():

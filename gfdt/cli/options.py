@@ -28,6 +28,7 @@ __all__ = [
     "Var",
     "say",
     "split_names",
+    "variable_names",
 ]
 
 _MAX_CONFIG_BYTES = 2**20
@@ -73,7 +74,10 @@ Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an existin
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Check the input and say what would be done.")]
 Seed = Annotated[int, typer.Option("--seed", min=0, help="Root of the random numbers.")]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")]
-Var = Annotated[str | None, typer.Option("--var", help="Variable of the file, where there are several.")]
+Var = Annotated[
+    str | None,
+    typer.Option("--var", help="Variable of the file, where there are several; u,v: both, as one state."),
+]
 Homogeneous = Annotated[
     str | None,
     typer.Option(
@@ -87,6 +91,12 @@ def split_names(text: str | None) -> tuple[str, ...] | None:
     if text is None:
         return None
     return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def variable_names(text: str | None) -> str | list[str] | None:
+    """Turn ``"u"`` into ``"u"`` and ``"u,v"`` into ``["u", "v"]``, as :func:`gfdt.load_trajectory` takes them."""
+    names = split_names(text)
+    return list(names) if names and len(names) > 1 else text
 
 
 def first_line(error: BaseException) -> str:

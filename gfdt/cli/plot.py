@@ -1,21 +1,32 @@
-"""``gfdt plot``: pictures of trajectories and responses."""
+"""``gfdt plot``: pictures of trajectories, responses, predictions and susceptibilities."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from gfdt.cli.inputs import read_point
 from gfdt.cli.options import Config, Out, Overwrite, Var
 from gfdt.errors import InputError
+
+if TYPE_CHECKING:
+    import xarray as xr
+    from matplotlib.axes import Axes
 
 FORMATS = (".png", ".pdf", ".svg")
 MAX_PANELS = 8
 
 
 def plot(
-    files: Annotated[list[str], typer.Argument(help="One trajectory, or responses as PATH or NAME=PATH.")],
+    files: Annotated[
+        list[str],
+        typer.Argument(
+            help="One trajectory; responses as PATH or NAME=PATH; one susceptibility; or one prediction, after it the "
+            "change that a perturbed simulation shows."
+        ),
+    ],
     out: Out = None,
     against: Annotated[str, typer.Option("--against", help="Dim on the horizontal axis: lag, dx, ...")] = "lag",
     at: Annotated[str | None, typer.Option("--at", help="Where in the other dims, e.g. dy=0,dx=1.")] = None,
@@ -24,9 +35,8 @@ def plot(
     overwrite: Overwrite = False,
     config: Config = None,
 ) -> None:
-    """Draw responses on the same axes, or snapshots of a trajectory, to a PNG, PDF or SVG file."""
+    """Draw responses, a prediction, a susceptibility or snapshots of a trajectory to a PNG, PDF or SVG file."""
     del config  # read by its callback
-    import xarray as xr
     from matplotlib.figure import Figure
 
     from gfdt.cli.compare import read_named
@@ -41,11 +51,14 @@ def plot(
     if target.suffix.lower() not in FORMATS:
         raise InputError(f"--out {target} has no known picture format: end it with {', '.join(FORMATS)}.")
     with open_dataset(first) as dataset:
-        is_response = "response" in dataset
+        kind = kind_of(dataset)
     figure = Figure(figsize=(5.0, 3.4), layout="constrained")
-    if is_response:
-        named: dict[str, xr.Dataset] = read_named(files)
-        plot_responses(named, against=against, at=_point(at), ax=figure.subplots())
+    if kind == "response":
+        plot_responses(read_named(files), against=against, at=read_point(at), ax=figure.subplots())
+    elif kind != "trajectory":
+        if against != "lag":
+            raise InputError(f"{first} is a {kind}, it has one horizontal axis: leave --against out.")
+        _draw(kind, inputs, at, figure.subplots())
     elif len(files) > 1:
         raise InputError(f"{first} is a trajectory: draw one trajectory at a time, or give response files only.")
     else:
@@ -58,21 +71,33 @@ def plot(
     typer.echo(target)
 
 
-def _point(text: str | None) -> dict[str, Any]:
-    if text is None:
-        return {}
-    try:
-        pairs = [part.split("=") for part in text.split(",")]
-        return {name.strip(): _number_or_label(value.strip()) for name, value in pairs}
-    except ValueError as error:
-        raise InputError(f"--at {text} is not of the form dy=0,dx=1: give a value for each dim.") from error
+def kind_of(dataset: xr.Dataset) -> str:
+    """What a file holds, by its variables."""
+    if {"real", "imag"} <= set(dataset.data_vars) and "frequency" in dataset.dims:
+        return "susceptibility"
+    return next((name for name in ("prediction", "response") if name in dataset), "trajectory")
 
 
-def _number_or_label(text: str) -> float | str:
-    try:
-        return float(text)
-    except ValueError:
-        return text
+def _draw(kind: str, files: list[str], at: str | None, ax: Axes) -> None:
+    """Draw a susceptibility, or a prediction with what really happened."""
+    from gfdt.plotting.forcing import plot_prediction, plot_susceptibility
+    from gfdt.reading import open_dataset
+
+    most = 2 if kind == "prediction" else 1
+    if len(files) > most:
+        raise InputError(
+            f"{files[0]} is a {kind}: draw one at a time"
+            + (", with at most one file of what really happened." if most == 2 else ".")
+        )
+    datasets = []
+    for file in files:
+        with open_dataset(file) as dataset:
+            datasets.append(dataset.load())
+    point = read_point(at)
+    if kind == "susceptibility":
+        plot_susceptibility(datasets[0], at=point, ax=ax)
+    else:
+        plot_prediction(*datasets, at=point, ax=ax)
 
 
 def _indices(text: str) -> list[int]:

@@ -7,7 +7,19 @@ from typing import Annotated, Any
 
 import typer
 
-from gfdt.cli.options import Config, Device, DryRun, Homogeneous, Out, Overwrite, Seed, Var, say, split_names
+from gfdt.cli.options import (
+    Config,
+    Device,
+    DryRun,
+    Homogeneous,
+    Out,
+    Overwrite,
+    Seed,
+    Var,
+    say,
+    split_names,
+    variable_names,
+)
 from gfdt.errors import InputError
 
 KINDS = ("dsm", "gaussian", "kde", "kernel", "kgmm")
@@ -72,7 +84,7 @@ def train(
 
     if score not in KINDS:
         raise InputError(f"--score {score} is not known: choose among {', '.join(KINDS)}.")
-    array = load_trajectory(trajectory, var=var, needs_time=False)
+    array = load_trajectory(trajectory, var=variable_names(var), needs_time=False, gaps=True)
     target = check_output(
         out or trajectory.with_name(f"{trajectory.stem}-{score}.safetensors"), overwrite=overwrite, inputs=[trajectory]
     )

@@ -2,8 +2,9 @@ r"""Does a score satisfy what every exact score satisfies?
 
 With x' = x - m and M = -<x' s^T>, without knowing the density:
 
-- <s> = 0;  M = I (Stein, :mod:`gfdt.responses.departure`);  <A B> = <A'> for other observables
-  (:mod:`gfdt.diagnostics.identities`): averages over the record, which the response rests on;
+- <s> = 0 (:mod:`gfdt.diagnostics.mean`);  M = I (Stein, :mod:`gfdt.responses.departure`);  <A B> = <A'> for other
+  observables (:mod:`gfdt.diagnostics.identities`) and of single modes (:mod:`gfdt.diagnostics.modes`): averages over
+  the record, which the response rests on;
 - the score-matching loss is no larger than a Gaussian's (:mod:`gfdt.diagnostics.loss`): the error at single states;
 - grad s is symmetric (:mod:`gfdt.diagnostics.derivatives`): s is the gradient of something;
 - the same at other noise levels, for a score that was learned at many (:mod:`gfdt.diagnostics.sweep`).
@@ -21,17 +22,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gfdt.covariance import SpectralCovariance
+from gfdt.covariance import CrossSpectralCovariance, SpectralCovariance
 from gfdt.diagnostics.derivatives import Derivatives, differentiate
-from gfdt.diagnostics.identities import drift_of_the_mean, mean_score, mode_departure, observable_departures
-from gfdt.diagnostics.loss import blurred_covariance, compare_losses, fit_gaussians
+from gfdt.diagnostics.identities import observable_departures
+from gfdt.diagnostics.loss import compare_losses, fit_gaussians
+from gfdt.diagnostics.mean import drift_of_the_mean, mean_score
+from gfdt.diagnostics.modes import mode_departure
+from gfdt.diagnostics.names import Names
 from gfdt.diagnostics.report import ScoreReport
-from gfdt.diagnostics.sample import Sample, covariance_of, draw_sample
+from gfdt.diagnostics.sample import Sample, blurred_covariance, covariance_of, draw_sample, spread_of
 from gfdt.diagnostics.sweep import levels_to_sweep, sweep
 from gfdt.diagnostics.verdict import judge
 from gfdt.errors import InputError
 from gfdt.responses.departure import stein_departure
-from gfdt.responses.layout import FullMatrix, Homogeneous
 from gfdt.responses.observables import find_observable
 from gfdt.responses.prepare import Prepared, check_arguments, prepare
 from gfdt.scores.analytic import AnalyticScore
@@ -56,7 +59,7 @@ def check_score(
     observables: str | Sequence[str] = OBSERVABLES,
     noise_levels: Sequence[float] | None = None,
     seed: int = 0,
-    var: str | None = None,
+    var: str | Sequence[str] | None = None,
     dims: Sequence[str] | None = None,
     dt: float | None = None,
     progress: bool | None = None,
@@ -66,13 +69,15 @@ def check_score(
     Parameters
     ----------
     trajectory, var, dims, dt
-        As in :func:`gfdt.load_trajectory`. Best a record the score was not fitted on: on its own the loss is
+        As in :func:`gfdt.response`: samples may be missing, members may differ in length (a list), ``var`` may name
+        several variables. Best a record the score was not fitted on: on its own the loss is
         flattered, and the report says so. To hold a part back, fit on ``run.isel(member=slice(0, 48))`` and check on
         ``run.isel(member=slice(48, None))``; with few members, split in time.
     score : Score or callable
         s(x), in the units of the data.
     homogeneous : None, True or sequence of str
-        Test per wavenumber instead of per pair of components. Default None: as the score itself was fitted.
+        Test per wavenumber instead of per pair of components; all but the first of the state dims: for every pair of
+        the variables that this one numbers. Default None: as the score itself was fitted.
     observables : sequence of str
         The A of <A B> = <A'> to look at besides the state itself; names as in :func:`gfdt.response`. Default variance
         and moment3: they see skewness and kurtosis; moment4 is noisy.
@@ -100,17 +105,19 @@ def check_score(
     ----------
     Giorgini et al., Phys. Rev. Lett. 133, 267302 (2024), eq. 3-5; Hyvärinen, J. Mach. Learn. Res. 6, 695 (2005).
     """
-    names = _names(observables)
+    wanted = _names(observables)
     integer("seed", seed, 0, 2**63 - 1)
-    if homogeneous is None and isinstance(getattr(score, "covariance_", None), SpectralCovariance):
-        homogeneous = True
-    request = check_arguments(trajectory, score, max_lag=0.0, homogeneous=homogeneous, var=var, dims=dims, dt=dt)
-    refuse_several_fields(request.layout)
+    if homogeneous is None:
+        homogeneous = _as_fitted(score)
+    request = check_arguments(
+        trajectory, score, max_lag=0.0, homogeneous=homogeneous, var=var, dims=dims, dt=dt, gaps=True
+    )
     levels = levels_to_sweep(request.score, noise_levels)
     ready = prepare(request, progress=progress)
     departure = stein_departure(ready)
-    identities = observable_departures(ready, names)
-    modes = mode_departure(ready)
+    identities = observable_departures(ready, wanted)
+    modes, where = mode_departure(ready)
+    names = Names(ready.layout, {dim: ready.trajectory[dim].values for dim in ready.layout.dims}, where)
     rng = np.random.default_rng(seed)
     sample = draw_sample(ready, rng)
     fits = fit_gaussians(ready)
@@ -127,6 +134,7 @@ def check_score(
         loss,
         curl,
         drift,
+        names=names,
         is_gaussian=isinstance(ready.score, GaussianScore),
     )
     return ScoreReport(
@@ -134,28 +142,34 @@ def check_score(
         departure=departure,
         observables=identities,
         modes=modes,
-        mean_score=mean[0],
-        mean_score_z=mean[1],
+        mean_score=mean.share,
+        mean_score_z=mean.z,
         loss=loss,
         curl=0.0 if curl is None else curl,
         sweep=sweep(ready, fits, sample, levels, rng, extrapolate=noise_levels is not None),
-        drift_z=drift[0],
+        drift_z=drift.z,
         noise_level=level,
         in_sample=ready.fitted_here,
         label=ready.score.label,
-        layout=ready.layout,
-        coordinates={dim: ready.trajectory[dim].values for dim in ready.layout.dims},
+        resampling=_resampling(ready),
+        n_samples=ready.n_samples,
+        names=names,
     )
 
 
-def refuse_several_fields(layout: FullMatrix | Homogeneous) -> None:
-    """Say what to do with several variables at each site, which are not checked per wavenumber."""
-    if not layout.dense and layout.several:
-        raise InputError(
-            f"homogeneous={layout.grid_dims} leaves {layout.dims[0]!r} out, and one field at a time is checked per "
-            f"wavenumber: select one variable, e.g. da.isel({layout.dims[0]}=0), with a score fitted on it, or pass "
-            "homogeneous=False for the full matrix."
-        )
+def _as_fitted(score: Any) -> tuple[str, ...] | bool | None:
+    """The dims along which the score itself takes the field for homogeneous."""
+    covariance = getattr(score, "covariance_", None)
+    if isinstance(covariance, CrossSpectralCovariance):
+        return tuple(score.state_dims_[1:])
+    return True if isinstance(covariance, SpectralCovariance) else None
+
+
+def _resampling(ready: Prepared) -> str:
+    """What the standard errors are the spread of, in words."""
+    # A few short members are not cut up: each is then one block, and called what it is.
+    n_members = ready.trajectory.sizes["member"]
+    return f"{n_members} members" if len(ready.units) == n_members else ready.unit_text
 
 
 def _names(observables: str | Sequence[str]) -> tuple[str, ...]:
@@ -167,13 +181,13 @@ def _names(observables: str | Sequence[str]) -> tuple[str, ...]:
 
 def _on_sample(ready: Prepared, sample: Sample, rng: np.random.Generator) -> tuple[NDArray[np.float64], Derivatives]:
     """Values and derivatives of the score at the blurred states of the sample."""
-    score, level = ready.score, ready.score.noise_level_
+    score, level, spread = ready.score, ready.score.noise_level_, spread_of(ready)
     if isinstance(score, AnalyticScore) and not hasattr(score, "state_shape_"):
-        noise = score.noise_level_
-        score = copy.copy(score).fit(ready.trajectory)
-        score.noise_level_ = noise
+        # What ``fit`` would tell a formula, without another pass over the record.
+        score = copy.copy(score)
+        score.state_dims_, score.state_shape_, score._spread = ready.layout.dims, ready.layout.shape, spread
     states = sample.blurred(level)
-    covariance = covariance_of(ready.layout, ready.mean, ready.covariance)
-    blurred = covariance_of(ready.layout, ready.mean, blurred_covariance(ready, ready.covariance, level))
+    covariance = covariance_of(ready, ready.covariance)
+    blurred = covariance_of(ready, blurred_covariance(ready, ready.covariance, level))
     values = np.asarray(score(states), dtype=np.float64)
-    return values, differentiate(score, states, covariance, blurred, rng)
+    return values, differentiate(score, states, covariance, blurred, rng, spread)

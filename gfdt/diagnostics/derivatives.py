@@ -32,6 +32,7 @@ __all__ = ["Derivatives", "differentiate", "minus_inverse", "trace_of_gaussian"]
 
 _EXACT_SIZE = 16  # components up to which W is computed in full, d products J v a state
 
+
 @dataclass(frozen=True)
 class Derivatives:
     """What is needed of W at each of n states.

@@ -94,9 +94,7 @@ def _sums(ready: Prepared, member: int, start: int, stop: int) -> tuple[NDArray[
     return total.ravel(), times_there(ready, member, start, stop).size
 
 
-def _judged(
-    size: NDArray[np.float64], stderr: NDArray[np.float64], share: float, freedom: int
-) -> MeanChange:
+def _judged(size: NDArray[np.float64], stderr: NDArray[np.float64], share: float, freedom: int) -> MeanChange:
     z = size / np.maximum(stderr, 1e-300)
     threshold = significance_threshold(z.size, freedom + 1)
     return MeanChange(share, float(z.max()), bool(z.max() > threshold), int(z.argmax()))

@@ -19,7 +19,7 @@ import numpy as np
 
 from gfdt.diagnostics.sample import blocks_of, present_ranks, spread_of
 from gfdt.responses.departure import Departure, departure_of
-from gfdt.responses.layout import Homogeneous
+from gfdt.responses.layout import FullMatrix, Homogeneous
 from gfdt.responses.prepare import Prepared
 from gfdt.responses.sums import UnitSums
 
@@ -34,8 +34,9 @@ __all__ = ["mode_departure"]
 def mode_departure(ready: Prepared) -> tuple[Departure, NDArray[np.int64]]:
     """Return K_a - <z_a B_a*> + 1 against 1, for every mode with variance, and where these modes are.
 
-    Where: (mode, 1) number of the principal component, 1 for the one with the largest variance; for a homogeneous field (mode, 1)
-    index of the wavenumber in the half plane, and with several variables (mode, 2) also the variable that has most of it.
+    Where: (mode, 1) number of the principal component, 1 for the one with the largest variance; for a homogeneous field
+    (mode, 1) index of the wavenumber in the half plane, and with several variables (mode, 2) also the variable that has
+    most of it.
     """
     coordinates, degree, where = _modes(ready)
     sums = np.zeros((3, len(ready.units), degree.size))
@@ -61,7 +62,7 @@ def mode_departure(ready: Prepared) -> tuple[Departure, NDArray[np.int64]]:
 def _modes(ready: Prepared) -> tuple[Coordinates, NDArray[np.float64], NDArray[np.int64]]:
     """Return how series of x and B become z and its B (inverse matrices: a change of coordinates), n_a, and where."""
     layout, algebra = ready.layout, ready.algebra
-    if layout.dense:
+    if isinstance(layout, FullMatrix):
         sd = spread_of(ready).ravel()
         vectors = np.linalg.eigh(ready.covariance / np.outer(sd, sd))[1][:, sd.size - algebra.n_present :]
         basis, dual = vectors / sd[:, None], vectors * sd[:, None]

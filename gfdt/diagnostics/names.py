@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gfdt.responses.layout import Layout
+from gfdt.responses.layout import Homogeneous, Layout
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -64,7 +64,7 @@ class Names:
         """One entry of M: empty for a single component."""
         if not self.layout.dense:
             place = self.wavenumber(index[0])
-            return place if not self.layout.several else f"{self._pair(*map(self.variable, index[1:]))} at {place}"
+            return place if not self.layout.several else f"{self._pair(*map(self.variable, index[1:]))}, {place}"
         return self._pair(*map(self.component, index)) if self.layout.dims else ""
 
     def observable(self, index: tuple[int, ...]) -> str:
@@ -85,7 +85,8 @@ class Names:
 
     @staticmethod
     def _pair(row: str, column: str) -> str:
-        return f"x of {row} with s of {column}"
+        return row if row == column else f"state {row}, score {column}"
 
-    def _grid(self) -> Any:
+    def _grid(self) -> Homogeneous:
+        assert isinstance(self.layout, Homogeneous)
         return self.layout

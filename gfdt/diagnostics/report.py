@@ -10,10 +10,11 @@ import numpy as np
 import xarray as xr
 
 from gfdt.diagnostics.loss import LossComparison
+from gfdt.diagnostics.names import Names
 from gfdt.diagnostics.sweep import SweepLevel
 from gfdt.diagnostics.verdict import Finding, worst_of
 from gfdt.responses.departure import Departure
-from gfdt.responses.layout import FullMatrix, Homogeneous
+from gfdt.responses.layout import Layout
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -35,7 +36,8 @@ class ScoreReport:
     observables : dict of str to Departure
         From <A B> = <A'>, made dimensionless: see :mod:`gfdt.diagnostics.identities`.
     modes : Departure
-        From the third-order identity of single principal components or wavenumbers with variance.
+        From the third-order identity of single principal components or wavenumbers with variance (of several
+        variables: principal components of each wavenumber).
     mean_score, mean_score_z : float
         Largest |<s_j>| as a part of the rms of s_j, and in standard errors.
     loss : LossComparison
@@ -52,8 +54,12 @@ class ScoreReport:
         Whether the score was fitted on this very record.
     label : str
         What estimated the score.
-    layout, coordinates
-        How the entries of ``stein`` are laid out, and the coordinates of the state dims.
+    resampling : str
+        What the standard errors are the spread of: "24 members", or blocks of so many samples.
+    n_samples : int
+        States of the record, missing ones not counted.
+    names : Names
+        How the entries of ``stein`` are laid out, and what they are called.
     """
 
     findings: tuple[Finding, ...]
@@ -69,8 +75,14 @@ class ScoreReport:
     noise_level: float | NDArray[np.float64]
     in_sample: bool
     label: str
-    layout: FullMatrix | Homogeneous
-    coordinates: Mapping[str, NDArray[Any]]
+    resampling: str
+    n_samples: int
+    names: Names
+
+    @property
+    def layout(self) -> Layout:
+        """How the entries of ``stein`` are laid out."""
+        return self.names.layout
 
     @property
     def verdict(self) -> str:
@@ -89,7 +101,7 @@ class ScoreReport:
 
     @property
     def stein(self) -> NDArray[Any]:
-        """M P^-1: (d, d), or the half-plane of wavenumbers (homogeneous)."""
+        """M P^-1: (d, d), or the half-plane of wavenumbers (homogeneous), (n_modes, v, v) of several variables."""
         return self.departure.measured
 
     @property
@@ -121,6 +133,7 @@ class ScoreReport:
         levels = np.unique(np.asarray(self.noise_level, dtype=np.float64))
         shown = f"{levels[0]:.3g}" if levels.size == 1 else f"{levels[0]:.3g} to {levels[-1]:.3g}"
         lines.append(f"  {'':<6}{'noise level':<16}sigma = {shown}")
+        lines.append(f"  {'':<6}{'errors':<16}from {self.resampling}, {self.n_samples} states")
         lines += [
             f"  {'':<6}{'':<16}at sigma = {item.noise_level:.3g}: Stein {item.stein.excess:.2g} "
             f"({item.stein.worst_z:.1f} stderr), loss {item.loss}"
@@ -135,7 +148,8 @@ class ScoreReport:
         -------
         Dataset
             ``stein``, ``stein_identity`` and ``stein_stderr`` with dims (*state, *state_src), or (k_<dim>, ...) with
-            signed integer wavenumbers (homogeneous; ``stein_imag`` beside); ``observable_excess`` and
+            signed integer wavenumbers (homogeneous; ``stein_imag`` beside), then (variable, variable_src) where there
+            are several; ``observable_excess`` and
             ``observable_worst_z`` (observable); ``sweep_stein_excess``, ``sweep_loss_difference`` and
             ``sweep_loss_stderr`` (sigma); ``finding_value`` and ``finding_verdict`` (check); scalars. All pure numbers
             but sigma, which has the units of the data.
@@ -153,7 +167,9 @@ class ScoreReport:
             "stein_stderr": labelled(found.stderr, "standard error of stein"),
         }
         if np.iscomplexobj(found.measured):
-            data["stein_imag"] = labelled(found.measured.imag, "imaginary part of stein, zero for an exact score")
+            data["stein_imag"] = labelled(found.measured.imag, "imaginary part of stein")
+        if found.measured.ndim == 3:
+            data["stein_identity_imag"] = labelled(np.imag(found.identity), "imaginary part of what an exact score has")
         coords |= {"check": [item.check for item in self.findings]}
         data |= {
             "finding_value": ("check", [item.value for item in self.findings]),
@@ -187,19 +203,20 @@ class ScoreReport:
             estimator=self.label,
             noise_level=np.ravel(np.asarray(self.noise_level, dtype=np.float64)),
             in_sample="yes" if self.in_sample else "no",
+            resampling=self.resampling,
+            n_samples=self.n_samples,
         )
 
     def frame(self) -> tuple[dict[str, Any], tuple[int, ...]]:
         """Return the coordinates of the Stein matrix or spectrum, by dim, and its shape."""
-        if self.layout.dense:
-            coords = dict(self.coordinates)
-            coords |= {f"{dim}_src": values for dim, values in self.coordinates.items()}
-            return coords, self.layout.shape * 2
-        *leading, last = self.layout.shape
-        waves = [np.rint(np.fft.fftfreq(size) * size).astype(np.int64) for size in leading]
-        waves.append(np.arange(last // 2 + 1))
-        coords = {f"k_{dim}": wave for dim, wave in zip(self.layout.dims, waves, strict=True)}
-        return coords, tuple(wave.size for wave in waves)
+        labels = dict(self.names.coordinates)
+        if not self.layout.dense:
+            coords: dict[str, Any] = dict(self.names.wavenumbers())
+            labels = {self.layout.dims[0]: labels[self.layout.dims[0]]} if self.layout.several else {}
+        else:
+            coords = {}
+        coords |= labels | {f"{dim}_src": values for dim, values in labels.items()}
+        return coords, tuple(len(values) for values in coords.values())
 
     def plot(self, figure: Figure | None = None) -> Figure:
         """Draw it: the same as :func:`gfdt.plot_check`."""

@@ -19,6 +19,7 @@ import numpy as np
 from gfdt.covariance import Covariance, CrossSpectralCovariance, DenseCovariance, SpectralCovariance
 from gfdt.covariance.spectral import half_plane_weights
 from gfdt.record import time_blocks
+from gfdt.responses.layout import FullMatrix
 from gfdt.responses.prepare import Prepared
 from gfdt.responses.units import Unit
 
@@ -64,7 +65,7 @@ class Sample:
 
 
 def blocks_of(ready: Prepared, unit: Unit) -> Iterator[tuple[NDArray[np.float64], NDArray[np.float64]]]:
-    """Yield x - m and B - <B>, both (n, *state), of the samples of a unit that are there, a bounded number at a time."""
+    """Yield x - m and B - <B>, both (n, *state), of a unit's samples that are there, a bounded number at a time."""
     for _, part in time_blocks((1, unit.stop - unit.start, *ready.layout.shape)):
         times = slice(unit.start + part.start, unit.start + part.stop)
         centred, source = ready.centred(unit.member, times), ready.source(unit.member, times)
@@ -124,7 +125,7 @@ def covariance_of(ready: Prepared, covariance: NDArray[Any]) -> Covariance:
     It is exactly 0 off the support; its mean is zero.
     """
     layout, spread = ready.layout, spread_of(ready)
-    if layout.dense:
+    if isinstance(layout, FullMatrix):
         matrix = covariance / np.outer(spread, spread)
         algebra = layout.algebra(matrix)
         if algebra.support is not None:

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from gfdt.diagnostics.loss import LossComparison
+from gfdt.diagnostics.mean import MeanChange
+from gfdt.diagnostics.names import Names
 from gfdt.responses.departure import AMBER, Departure
 
 __all__ = ["Finding", "judge", "worst_of"]
@@ -56,11 +58,12 @@ def judge(
     stein: Departure,
     observables: Mapping[str, Departure],
     modes: Departure,
-    mean_score: tuple[float, float, bool],
+    mean_score: MeanChange,
     loss: LossComparison,
     curl: float | None,
-    drift: tuple[float, bool],
+    drift: MeanChange,
     *,
+    names: Names,
     is_gaussian: bool,
 ) -> tuple[Finding, ...]:
     """Judge every number.
@@ -69,27 +72,29 @@ def judge(
     ----------
     stein, observables, modes, mean_score, loss, curl, drift
         The results of the checks; ``curl`` is None for one component, which has none.
+    names : Names
+        What the worst entries are called.
     is_gaussian : bool
         Whether the score is a Gaussian fit, which needs no advice to learn longer.
     """
-    findings = [_stein(stein)]
-    findings += [_observable(name, found, is_gaussian) for name, found in observables.items()]
-    findings += [_modes(modes, is_gaussian), _mean(*mean_score), _loss(loss)]
+    findings = [_stein(stein, names)]
+    findings += [_observable(name, found, names, is_gaussian) for name, found in observables.items()]
+    findings += [_modes(modes, names, is_gaussian), _mean(mean_score, names), _loss(loss)]
     if curl is not None:
         findings.append(_curl(curl))
-    return (*findings, _drift(*drift))
+    return (*findings, _drift(drift, names))
 
 
-def _stein(found: Departure) -> Finding:
+def _stein(found: Departure, names: Names) -> Finding:
     text = f"rms |M - I| beyond noise {found.excess:.3g} (worst {found.worst_z:.1f} stderr)"
     reason = ""
     if found.verdict != "green":
         where = found.worst
         reason = (
-            f"the Stein identity fails by {100 * found.excess:.0f} % rms (worst at index {where}: "
+            f"the Stein identity fails by {100 * found.excess:.0f} % rms (worst{_at(names.stein(where))}: "
             f"{np.real(found.measured[where]):.3g} +- {found.stderr[where]:.2g} instead of "
-            f"{found.identity[where]:.2g}; {found.weakest:.2g} to {found.strongest:.2g} of the score is there): "
-            "gfdt.response divides much of it out, but train longer or with more data, or check that score and "
+            f"{np.real(found.identity[where]):.2g}; {found.weakest:.2g} to {found.strongest:.2g} of the score is "
+            "there): gfdt.response divides much of it out, but train longer or with more data, or check that score and "
             "trajectory belong to the same system."
         )
     return Finding("Stein identity", found.verdict, found.excess, text, reason)
@@ -104,20 +109,22 @@ _ORDERS = {
 }
 
 
-def _observable(name: str, found: Departure, is_gaussian: bool) -> Finding:
+def _observable(name: str, found: Departure, names: Names, is_gaussian: bool) -> Finding:
     label, formula, lacking = _ORDERS.get(name, (name, "<A s> + <A'>", "the density"))
     text = f"rms {formula} beyond noise {found.excess:.3g} (worst {found.worst_z:.1f} stderr)"
     reason = ""
     if found.verdict != "green":
         advice = "learn one, e.g. with DSMScore" if is_gaussian else "train longer, or with more data"
+        where = names.observable(found.worst)
+        worst = f" (worst{_at(where)})" if where else ""
         reason = (
-            f"the {label.replace(' ', '-')} identity fails by {100 * found.excess:.0f} % rms: the score does not know "
-            f"{lacking} (a Gaussian score of other data fails here): {advice}."
+            f"the {label.replace(' ', '-')} identity fails by {100 * found.excess:.0f} % rms{worst}: the score does "
+            f"not know {lacking} (a Gaussian score of other data fails here): {advice}."
         )
     return Finding(label, found.verdict, found.excess, text, reason)
 
 
-def _modes(found: Departure, is_gaussian: bool) -> Finding:
+def _modes(found: Departure, names: Names, is_gaussian: bool) -> Finding:
     verdict, reason = "green", ""
     if found.significant and found.certain > _MODE_AMBER:
         verdict = "red" if found.certain > _MODE_RED else "amber"
@@ -125,7 +132,7 @@ def _modes(found: Departure, is_gaussian: bool) -> Finding:
         where = int(np.argmax(departure - found.stderr))
         advice = "learn one, e.g. with DSMScore" if is_gaussian else "train longer, or with more data"
         reason = (
-            f"the third-order identity of principal component or wavenumber {where} fails by "
+            f"the third-order identity of {names.mode(where)} fails by "
             f"{100 * departure[where]:.0f} +- {100 * found.stderr[where]:.0f} %: the score does not know the shape of "
             f"its density: {advice}."
         )
@@ -133,14 +140,15 @@ def _modes(found: Departure, is_gaussian: bool) -> Finding:
     return Finding("modes", verdict, found.certain, text, reason)
 
 
-def _mean(share: float, z: float, significant: bool) -> Finding:
-    bad = share > AMBER and significant
+def _mean(found: MeanChange, names: Names) -> Finding:
+    bad = found.share > AMBER and found.significant
     reason = (
-        f"the mean score is {100 * share:.0f} % of its rms ({z:.1f} standard errors): the score belongs to a "
-        "density with another mean; fit it on this record, or train longer."
+        f"the mean score is {100 * found.share:.0f} % of its rms ({found.z:.1f} standard errors"
+        f"{_at(names.component(found.component))}): the score belongs to a density with another mean; fit it on this "
+        "record, or train longer."
     )
-    text = f"largest |<s>| {share:.2g} of its rms ({z:.1f} stderr)"
-    return Finding("mean score", "amber" if bad else "green", share, text, reason if bad else "")
+    text = f"largest |<s>| {found.share:.2g} of its rms ({found.z:.1f} stderr)"
+    return Finding("mean score", "amber" if bad else "green", found.share, text, reason if bad else "")
 
 
 def _loss(found: LossComparison) -> Finding:
@@ -172,10 +180,16 @@ def _curl(curl: float) -> Finding:
     return Finding("curl", verdict, curl, f"|J - J'|/2 over |J| {curl:.2g}", reason)
 
 
-def _drift(z: float, significant: bool) -> Finding:
+def _drift(found: MeanChange, names: Names) -> Finding:
+    bad = found.significant
     reason = (
-        f"the mean drifts by {z:.1f} standard errors between the halves of the record, so it is not "
-        "stationary: remove trend and seasonal cycle, or cut the spin-up."
+        f"the mean drifts by {found.z:.1f} standard errors between the halves of the record"
+        f"{_at(names.component(found.component))}, so it is not stationary: remove trend and seasonal cycle, or cut "
+        "the spin-up."
     )
-    text = f"largest drift of the mean {z:.1f} stderr"
-    return Finding("stationarity", "amber" if significant else "green", z, text, reason if significant else "")
+    text = f"largest drift of the mean {found.z:.1f} stderr"
+    return Finding("stationarity", "amber" if bad else "green", found.z, text, reason if bad else "")
+
+
+def _at(name: str) -> str:
+    return f" at {name}" if name else ""

@@ -1,7 +1,7 @@
 r"""How much is missing because R is known up to the lag T only.
 
 The contributions of the last two quarters of the lags, [T/2, 3T/4] and [3T/4, T], of rms sizes E1 and E2 less the
-noise in them, give the ratio q = min(E2/E1, 1) by which R falls in a quarter. If it goes on like this, the next N
+noise in them (zero up to two standard errors), give the ratio q = min(E2/E1, 1) by which R falls in a quarter. If it goes on like this, the next N
 quarters hold
 
     E2 (q + q^2 + ... + q^N),
@@ -23,12 +23,14 @@ from gfdt.errors import ReliabilityWarning
 __all__ = ["geometric_tail", "rms_beyond_noise", "warn_of_tail"]
 
 _WORTH_SAYING = 0.05
+_NOISE = 2.0  # standard errors: less is no evidence that anything goes on
 
 
 def rms_beyond_noise(values: NDArray[np.float64], stderr: NDArray[np.float64] | None) -> float:
-    """Return (mean |value|^2 - mean stderr^2)^(1/2), zero where the noise accounts for all."""
+    """Return (mean |value|^2 - mean stderr^2)^(1/2), zero where noise of two standard errors accounts for all."""
     square = float((np.abs(values) ** 2).mean())
-    return math.sqrt(max(square - (0.0 if stderr is None else float((stderr**2).mean())), 0.0))
+    noise = 0.0 if stderr is None else float((stderr**2).mean())
+    return math.sqrt(square - noise) if square > _NOISE**2 * noise else 0.0
 
 
 def geometric_tail(before: float, last: float, quarters: float) -> float:

@@ -20,6 +20,7 @@ __all__ = ["plot_check"]
 
 _INK = {"green": "#009E73", "amber": "#E69F00", "red": "#D55E00"}
 _SCORE, _GAUSSIAN, _STEIN = "#0072B2", "#D55E00", "#009E73"
+_VARIABLES = ("#0072B2", "#E69F00", "#56B4E9", "#CC79A7", "#F0E442", "#009E73")
 _MOST_LABELS = 12
 _ROUNDING = 1e-9
 _TEXT_WIDTH = 68  # letters that fit beside the verdict; the printed report has all of them
@@ -28,8 +29,9 @@ _TEXT_WIDTH = 68  # letters that fit beside the verdict; the printed report has 
 def plot_check(report: ScoreReport, *, figure: Figure | None = None) -> Figure:
     """Draw what :func:`gfdt.check_score` found.
 
-    Four panels: the Stein identity (against wavenumber, or as a matrix), the identities of the other observables, the
-    score-matching loss (against sigma, where there is a sweep), and all verdicts with their numbers.
+    Four panels: the Stein identity (against wavenumber, of each variable and between them, or as a matrix), the
+    identities of the other observables, the score-matching loss (against sigma, where there is a sweep), and all
+    verdicts with their numbers.
 
     Parameters
     ----------
@@ -76,9 +78,11 @@ def _stein(report: ScoreReport, ax: Axes) -> None:
         ax.axhline(1.0, color="0.6", linewidth=0.8)
         ax.set(xticks=[], ylabel="$-\\langle x\\,s\\rangle$ (bars: 2 standard errors)")
         return
-    coords = report.frame()[0]
-    waves = np.meshgrid(*coords.values(), indexing="ij")
+    waves = np.meshgrid(*report.names.wavenumbers().values(), indexing="ij")
     size = np.sqrt(sum(wave.astype(float) ** 2 for wave in waves)).reshape(-1)
+    if found.measured.ndim > 1:
+        _blocks(report, size, ax)
+        return
     present = found.identity > 0
     ax.errorbar(
         size[present],
@@ -100,6 +104,35 @@ def _stein(report: ScoreReport, ax: Axes) -> None:
     reach = max(1.5 * max(high - 1, 1 - low), 0.1)
     ax.set_ylim(min(1 - reach, -0.05 if not present.all() else 1 - reach), 1 + reach)
     ax.set(xlabel="|k|", ylabel="$M_k/P_k$")
+    ax.legend(frameon=False, fontsize="small")
+
+
+def _blocks(report: ScoreReport, size: NDArray[np.float64], ax: Axes) -> None:
+    """Several variables: each one's own entry, which should be 1, and those between two of them, which should be 0."""
+    found, names = report.departure, report.names
+    n_variables = found.measured.shape[-1]
+    # Where some combination of the variables has no variance, the identity is a projector: it is made I here.
+    values = np.real(found.measured - found.identity) + np.eye(n_variables)
+    present = np.trace(found.identity, axis1=1, axis2=2).real > 0.5
+    for row in range(n_variables):
+        for column in range(n_variables):
+            own = row == column
+            ax.errorbar(
+                size[present],
+                values[present, row, column],
+                yerr=2 * found.stderr[present, row, column],
+                fmt="." if own else "x",
+                markersize=4 if own else 3,
+                color=_VARIABLES[column % len(_VARIABLES)],
+                ecolor="0.85",
+                elinewidth=0.6,
+                label=f"score of {names.variable(column)}" if own else None,
+            )
+    for level in (0.0, 1.0):
+        ax.axhline(level, color="k", linewidth=0.8)
+    low, high = np.quantile(values[present], [0.01, 0.99])
+    ax.set_ylim(min(1.3 * low, -0.3), max(1.3 * high, 1.3))
+    ax.set(xlabel="|k|", ylabel="$M_k P_k^{-1}$ (dots: 1, crosses between variables: 0)")
     ax.legend(frameon=False, fontsize="small")
 
 
@@ -127,6 +160,10 @@ def _observables(report: ScoreReport, ax: Axes) -> None:
         ax.errorbar(
             offsets, values, yerr=2 * stderr, fmt="o", markersize=size, color=_INK[found.verdict], ecolor="0.75"
         )
+        if not report.layout.dense and 1 < values.size <= _MOST_LABELS:
+            for index, (offset, value) in enumerate(zip(offsets, values, strict=True)):
+                label = report.names.variable(index).partition("=")[2]
+                ax.annotate(f" {label}", (offset, value), fontsize="x-small", color="0.3")
     ax.axhline(0.0, color="k", linewidth=0.8)
     ax.set_xticks(range(len(names)), names)
     ax.set_xlim(-0.6, max(len(names), 1) - 0.4)

@@ -444,6 +444,8 @@ def _columns(ready: Prepared, observable: Bound, member: int, columns: slice) ->
     out = np.zeros((len(there), columns.stop - columns.start))
     for _, times in time_blocks((1, *ready.trajectory.shape[1:])):
         kept = there[times]
+        if not kept.any():
+            continue
         centred = ready.centred(member, times)[kept]
         rows = np.flatnonzero(kept) + times.start
         if observable.local and not ready.layout.dense and observable.size != _n_columns(observable, ready):

@@ -171,21 +171,23 @@ def make_estimate(
         joined["response"].reshape(ready.lags.size, *shape),
         joined["stderr"].reshape(ready.lags.size, *shape) if "stderr" in joined else None,
         joined["influence"].reshape(-1, ready.lags.size, *shape) if "influence" in joined else None,
-        np.concatenate(parts["mean"]).reshape(moments)
-        if frame.kind != "field"
-        else _by_variable(parts["mean"], moments),
-        np.concatenate(parts["spread"]).reshape(moments)
-        if frame.kind != "field"
-        else _by_variable(parts["spread"], moments),
+        _moments(parts["mean"], frame, moments) + (_mean_of_state(ready, moments) if observable.is_state else 0.0),
+        _moments(parts["spread"], frame, moments),
         controlled,
         float(np.sqrt(np.mean(np.square(departures)))) if departures else float("nan"),
         n_error_lags,
     )
 
 
-def _by_variable(parts: list[NDArray[np.float64]], shape: tuple[int, ...]) -> NDArray[np.float64]:
-    """One array (variable,) for each extra value: to (variable, extra)."""
-    return np.stack(parts, axis=-1).reshape(shape)
+def _moments(parts: list[NDArray[np.float64]], frame: Frame, shape: tuple[int, ...]) -> NDArray[np.float64]:
+    """Tiles of columns, or for each extra value one array (variable,), to the observable's dims."""
+    return (np.stack(parts, axis=-1) if frame.kind == "field" else np.concatenate(parts)).reshape(shape)
+
+
+def _mean_of_state(ready: Prepared, shape: tuple[int, ...]) -> NDArray[np.float64]:
+    """Return m, which was taken off; one for each variable where sites are alike."""
+    layout = ready.layout
+    return (ready.mean if layout.dense else ready.mean.reshape(layout.n_variables, -1)[:, 0]).reshape(shape)
 
 
 def _parts(

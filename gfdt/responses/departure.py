@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gfdt.errors import UnreliableScoreWarning
+from gfdt.errors import ReliabilityWarning, UnreliableScoreWarning
 from gfdt.responses.algebra import Algebra
 from gfdt.responses.sums import UnitSums, significance_threshold, standard_error
 
@@ -35,7 +35,16 @@ if TYPE_CHECKING:
 
     from gfdt.responses.prepare import Prepared
 
-__all__ = ["AMBER", "RED", "Departure", "departure_of", "find_departure", "stein_departure", "warn_of_a_bad_score"]
+__all__ = [
+    "AMBER",
+    "RED",
+    "Departure",
+    "departure_of",
+    "find_departure",
+    "stein_departure",
+    "warn_of_a_bad_score",
+    "warn_of_noise",
+]
 
 AMBER, RED = 0.05, 0.20  # excess: "a few per cent" and "wrong"
 _HALF = 0.5  # of the score missing along a direction: as wrong as having none of it as having all
@@ -56,6 +65,7 @@ class Departure:
     worst_z : by how many
     weakest, strongest : smallest and largest singular value of I + M - P (1 and 1 where not looked at)
     lost : whether they are off by more than a factor two, beyond sampling noise
+    uncertainty : the largest ratio of what noise may do to a singular value of I + M - P to that value
     certain : the largest |measured - identity| less what sampling noise may do to the largest of all entries
     """
 
@@ -69,6 +79,7 @@ class Departure:
     weakest: float = 1.0
     strongest: float = 1.0
     lost: bool = False
+    uncertainty: float = 0.0
     certain: float = 0.0
 
     @property
@@ -148,6 +159,7 @@ def find_departure(
         weakest=float(strengths.min()),
         strongest=float(strengths.max()),
         lost=bool((strengths + noise).min() < _HALF or (strengths - noise).max() > 1 / _HALF),
+        uncertainty=float((noise / np.maximum(strengths, 1e-300)).max()),
     )
 
 
@@ -158,6 +170,20 @@ def stein_departure(ready: Prepared) -> Departure:
         parametric=ready.parametric,
         scale=ready.layout.scale(ready.covariance),
         algebra=ready.algebra,
+    )
+
+
+def warn_of_noise(departure: Departure, condition: float, mode: str) -> None:
+    """Warn, from within :func:`gfdt.response`, where dividing by the measured R(0) alone would amplify its noise."""
+    if mode != "stein" or departure.uncertainty < 1:
+        return
+    warnings.warn(
+        "correction='stein' divides by an R(0) that along some direction or wavenumber is not known to differ from "
+        f"zero (noise up to {departure.uncertainty:.2g} times its size; condition number {condition:.2g}): the "
+        "response there is amplified noise; pass correction='auto', which divides only by what is known, or record "
+        "longer.",
+        ReliabilityWarning,
+        stacklevel=4,
     )
 
 

@@ -28,7 +28,7 @@ from gfdt._version import __version__
 from gfdt.errors import InputError
 from gfdt.responses.assemble import Estimate, frame_of, label, make_estimate
 from gfdt.responses.correction import MODES, Correction, find_correction
-from gfdt.responses.departure import stein_departure, warn_of_a_bad_score
+from gfdt.responses.departure import stein_departure, warn_of_a_bad_score, warn_of_noise
 from gfdt.responses.observables import Record, check_observable, find_observables
 from gfdt.responses.perturbations import Kick, NoiseAmplitude, Perturbation, find_perturbation
 from gfdt.responses.prepare import Prepared, Request, check_arguments, prepare
@@ -130,7 +130,8 @@ def response(
     Warns
     -----
     ReliabilityWarning
-        Too few independent units for a band; lags beyond half the record.
+        Too few independent units for a band; lags beyond half the record; a division by R(0) that would amplify noise
+        (correction "stein"; the message has the condition number).
     UnreliableScoreWarning
         A score that misses R(0) = I by so much that dividing by it would dress it up; the rule is in
         :mod:`gfdt.responses.departure`. The response is returned as asked for.
@@ -242,6 +243,8 @@ def _estimate(
     )
     departure = stein_departure(ready)
     warn_of_a_bad_score(departure, found.condition)
+    if not ready.fitted_here:  # a fit on this record has R(0) = I by construction
+        warn_of_noise(departure, found.condition, found.mode)
     observables, one = find_observables(observable, _record(ready))
     perturbation, single = plan
     estimates, parts = [], []

@@ -117,8 +117,8 @@ class Bound:
         if self.pointwise is None:
             if self.evaluate is None or order:
                 raise InputError(f"the observable {self.name} has no derivative.")
-            return self.evaluate(centred).reshape(len(centred), -1)[:, start:stop]
-        flat, mean, n = centred.reshape(len(centred), -1), self.mean.ravel(), self.n_extra
+            return self.evaluate(centred).reshape(len(centred), self.size)[:, start:stop]
+        flat, mean, n = centred.reshape(len(centred), self.mean.size), self.mean.ravel(), self.n_extra
         if n == 1:
             return self.pointwise(flat[:, start:stop], mean[start:stop], 0, order)
         out = np.empty((len(centred), stop - start))
@@ -131,7 +131,7 @@ class Bound:
         """Return g(x') of which the effect of a shift of m is made: A' of the columns, or the state itself."""
         if self.pointwise is not None:
             return self.columns(centred, start, stop, order=1)
-        return centred.reshape(len(centred), -1)
+        return centred.reshape(len(centred), self.mean.size)
 
     def effect_of_shift(
         self, shift: NDArray[np.float64], response: NDArray[np.float64], start: int, stop: int
@@ -185,7 +185,7 @@ class Exceedance:
         return record.local(name, indicator, differentiable=False)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Density:
     r"""The one-point density of each component, by a Gaussian kernel: A_v(x) = K_h(v - x).
 
@@ -486,7 +486,7 @@ def _of_function(function: Callable[[Any], Any], record: _Record) -> Bound:
 
     first = call(record.examples)
     if len(record.examples) > 1:
-        _require_one_by_one(name, first, call(record.examples[:1]))
+        _require_one_by_one(name, first, call(record.examples[: len(record.examples) // 2]))
     out_dims = tuple(str(dim) for dim in first.dims[1:])
     # Of a homogeneous field a value belongs to the site that its labels say.
     same_sites = all(np.array_equal(first[dim].values, labels[dim]) for dim in out_dims if dim in labels)
@@ -514,12 +514,12 @@ def _of_function(function: Callable[[Any], Any], record: _Record) -> Bound:
     return Bound(name, out_dims, coords, tuple(first.shape[1:]), local, mean, evaluate, differentiable=differentiable)
 
 
-def _require_one_by_one(name: str, several: xr.DataArray, alone: xr.DataArray) -> None:
+def _require_one_by_one(name: str, several: xr.DataArray, few: xr.DataArray) -> None:
     """Refuse a function whose value for a state depends on the states that it is shown with."""
-    together = several.isel(time=slice(0, 1))
-    if together.shape != alone.shape:
+    together = several.isel(time=slice(0, few.sizes["time"]))
+    if together.shape != few.shape:
         return  # refused where it is evaluated
-    a, b = together.values.astype(np.float64), alone.values.astype(np.float64)
+    a, b = together.values.astype(np.float64), few.values.astype(np.float64)
     if not np.allclose(a, b, rtol=1e-6, atol=1e-9 * float(np.abs(np.nan_to_num(several.values)).max()), equal_nan=True):
         raise InputError(
             f"the observable {name} gives a state another value when it sees others with it: it must be a function of "

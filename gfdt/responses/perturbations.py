@@ -253,10 +253,10 @@ def find_perturbation(value: Any, trajectory: xr.DataArray, layout: Layout, scor
         if not value or not all(isinstance(name, str) and name for name in value):
             raise InputError("perturbation names nothing: pass {name: pattern or Drift}, with at least one.")
         return [_amplitude(item, trajectory, layout, score, name) for name, item in value.items()], False
+    if isinstance(value, list | tuple) and not value:
+        raise InputError("perturbation is an empty list: pass patterns, Drift or NoiseAmplitude in it, or None.")
     if isinstance(value, list | tuple) and not all(np.isscalar(item) for item in value):
         named = [_amplitude(item, trajectory, layout, score, None) for item in value]
-        if not named:
-            raise InputError("perturbation is an empty list: pass patterns, Drift or NoiseAmplitude in it, or None.")
         return [_renamed(item, f"{item.name} {index}") for index, item in enumerate(named)], False
     return [_amplitude(value, trajectory, layout, score, None)], True
 

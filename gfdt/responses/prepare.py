@@ -146,6 +146,7 @@ def prepare(request: Request, *, progress: bool | None, errors_wanted: bool = Tr
     there = complete_times(x)
     mean = layout.site_mean(_mean(x, there))
     units, unit_text = _units(x, there, mean, layout, warn=errors_wanted)
+    units = [unit for unit in units if _count(there, unit)]  # an empty block is no evidence
     needed = len(units) * 8 * layout.size**2 if layout.dense else 0
     if needed > _MAX_BYTES:
         raise InputError(

@@ -51,6 +51,10 @@ def kick_target(ready: Prepared, observable: Bound, correction: Correction, colu
         kept = ready.present(unit.member)[unit.start : unit.stop]
         centred = ready.centred(unit.member, slice(unit.start, unit.stop))[kept]
         orders = (1, 2) if observable.follows_mean else (1,)
+        if not kept.any():
+            # A stretch after the end of a shorter member.
+            parts.append(np.zeros(columns.stop - columns.start if layout.dense else layout.n_variables))
+            continue
         slope, *curve = (_sums(ready, observable, centred, np.ones(1), columns, order) for order in orders)
         parts.append(slope)
         curves += curve
@@ -95,7 +99,7 @@ def amplitude_target(ready: Prepared, observable: Bound, amplitudes: list[Amplit
         kept = ready.present(unit.member)[unit.start : unit.stop]
         centred = ready.centred(unit.member, slice(unit.start, unit.stop))[kept]
         if not kept.any():
-            # A stretch after the end of a shorter member: the user's functions are not asked about no states.
+            # The user's functions are not asked about no states.
             parts.append(np.zeros((columns.stop - columns.start, len(amplitudes))))
             continue
         each = [_slope(ready, observable, centred, amplitude, columns) for amplitude in amplitudes]

@@ -75,6 +75,8 @@ def resampling_units(values: NDArray[Any], *, warn: bool = True, most: int | Non
         per_member = max(min(per_member, most // members), 1)
     edges = np.linspace(0, times, per_member + 1).astype(int)
     units = [Unit(m, int(start), int(stop)) for m in range(members) for start, stop in pairwise(edges)]
+    if per_member == 1:
+        return units, f"{members} members"
     return units, f"{len(units)} blocks of {times // per_member} samples (tau = {tau:.3g} samples)"
 
 
