@@ -96,8 +96,8 @@ def bad_calls(tmp_path, good):
     with xr.open_dataset(good, decode_times=False) as dataset:
         dataset.load()
         for name, change in {
-            "nan": lambda d: d.where(d["time"] != 3.0),
-            "gap": lambda d: d.isel(time=[0, 1, 2, 3, 4, 5, 6, 7, 8, 20]),
+            "nan": lambda d: d.where((d["time"] != 3.0) | (d["component"] == 0)),
+            "uneven": lambda d: d.assign_coords(time=d["time"] ** 1.01),
             "constant": lambda d: 0 * d,
             "empty": lambda d: d.isel(time=slice(0, 0)),
             "dims": lambda d: d.rename(time="t"),
@@ -111,12 +111,12 @@ def bad_calls(tmp_path, good):
     yield ("train", tmp_path / "constant.nc", *out), "constant"
     yield ("train", tmp_path / "empty.nc", *out), "empty"
     yield ("train", tmp_path / "dims.nc", *out), "no variable has a 'time' dim"
-    yield ("respond", tmp_path / "gap.nc", "gaussian", "--max-lag", 2, *out), "not uniform"
+    yield ("respond", tmp_path / "uneven.nc", "gaussian", "--max-lag", 2, *out), "not uniform"
     yield ("train", good, "--score", "best", *out), "--score best is not known"
     yield ("train", good, "--network", "transformer", *out), "network"
     yield ("train", good, "--device", "tpu", *out), "device"
-    yield ("train", good, "--max-steps", 0, *out), "max_steps"
-    yield ("train", good, "--var", "z", *out), "no variable 'z'"
+    yield ("train", good, "--max-steps", 0, *out), "--max-steps 0"
+    yield ("train", good, "--var", "z", *out), "no variable 'z': choose --var among x"
     yield ("train", good, "--out", tmp_path / "missing" / "s.st"), "does not exist"
     yield ("train", good, "--out", "/proc/s.st"), "/proc"
     yield ("train", good, "--out", tmp_path), "is a directory"
@@ -129,7 +129,7 @@ def bad_calls(tmp_path, good):
     yield (*respond, "--max-lag", -1, *out), "negative"
     yield (*respond, *out), "--max-lag"
     yield (*respond, "--max-lag", "long", *out), "--max-lag"
-    yield (*respond, "--max-lag", 5, "--correction", "best", *out), "correction='best'"
+    yield (*respond, "--max-lag", 5, "--correction", "best", *out), "--correction best is not known"
     yield (*respond, "--max-lag", 5, "--homogeneous", "y,x", *out), "does not match the state dims"
     yield (*respond, "--max-lag", 5, "--unknown", *out), "No such option"
     yield (*respond, "--config", tmp_path / "bad.toml", *out), "did you mean max_lag"
@@ -138,8 +138,8 @@ def bad_calls(tmp_path, good):
     yield (*respond, "--config", tmp_path / "deep.toml", *out), "not TOML"
     yield (*respond, "--config", tmp_path / "bool.toml", *out), "gives True for 'max-lag'"
     yield (*respond, "--max-lag", 1000, "--dry-run", *out), "not shorter than the record"
-    yield (*respond, "--max-lag", 5, "--observable", "entropy", "--dry-run", *out), "observable='entropy'"
-    yield ("train", good, "--sigma", -3, "--dry-run", *out), "sigma=-3.0"
+    yield (*respond, "--max-lag", 5, "--observable", "entropy", "--dry-run", *out), "--observable entropy is not known"
+    yield ("train", good, "--sigma", -3, "--dry-run", *out), "--sigma -3.0 is not a number"
     yield ("demo", "--device", "tpu", "--dry-run", "--out", tmp_path / "d"), "device is 'tpu'"
     yield ("info", tmp_path / "bad.toml"), "neither netCDF nor a usable score"
     yield ("plot", score, "--out", tmp_path / "x.png"), "is a score file"

@@ -40,6 +40,16 @@ def test_the_example_of_a_response_from_data_runs(somewhere, capsys):
     matplotlib.pyplot.close("all")
 
 
+def test_the_example_of_what_follows_from_a_response_runs(somewhere, capsys):
+    names = {}
+    for code in (example("max_minutes=1").replace("max_minutes=1", "max_steps=3"), example("predict")):
+        exec(compile(code, "README", "exec"), names)
+    assert capsys.readouterr().out.splitlines()[-1] in ("inside", "undetermined")
+    assert (somewhere / "forecast.png").exists()
+    assert names["P"]["response"].dims == ("lag", "observable", "component", "perturbation")
+    matplotlib.pyplot.close("all")
+
+
 def test_the_example_of_training_runs(somewhere):
     exec(compile(example("fd-ssm").replace("max_steps=1500", "max_steps=3"), "README", "exec"), {"gfdt": gfdt})
     assert {"train.safetensors", "train.csv", "check.png"} <= {path.name for path in somewhere.iterdir()}
