@@ -35,12 +35,7 @@ __all__ = [
 ]
 
 Source = (
-    xr.DataArray
-    | xr.Dataset
-    | str
-    | Path
-    | np.ndarray
-    | Sequence[xr.DataArray | xr.Dataset | str | Path | np.ndarray]
+    xr.DataArray | xr.Dataset | str | Path | np.ndarray | Sequence[xr.DataArray | xr.Dataset | str | Path | np.ndarray]
 )
 
 MIN_TIMES = 8  # fewer samples than this leave no lag to speak of

@@ -11,7 +11,7 @@ from gfdt.cli.inputs import path_of, read_variable
 from gfdt.cli.options import Config, Device, DryRun, Homogeneous, Out, Overwrite, Var, say, split_names, variable_names
 from gfdt.errors import InputError
 
-_EXCEEDANCE, _NOT_POINTWISE = "exceedance", ("covariance", "pdf", "spectrum")
+_EXCEEDANCE = "exceedance"
 
 
 def respond(
@@ -132,11 +132,11 @@ def _estimator(file: str, array: Any, periodic: tuple[str, ...] | None, device: 
 
 def _observable(text: str | None) -> Any:
     """Names, and ``exceedance:1.5``, as :func:`gfdt.response` takes them; several as a list."""
-    from gfdt.responses.observables import OBSERVABLES, Exceedance
+    from gfdt.responses.observables import OBSERVABLES, OTHER_NAMES, Exceedance
 
     if text is None:
         return None
-    known = (*OBSERVABLES, *_NOT_POINTWISE)
+    known = (*OBSERVABLES, *OTHER_NAMES)
     found: list[Any] = []
     for name in split_names(text) or ("",):
         kind, separator, threshold = name.partition(":")

@@ -1,8 +1,8 @@
 r"""How much is missing because R is known up to the lag T only.
 
 The contributions of the last two quarters of the lags, [T/2, 3T/4] and [3T/4, T], of rms sizes E1 and E2 less the
-noise in them (zero up to two standard errors), give the ratio q = min(E2/E1, 1) by which R falls in a quarter. If it goes on like this, the next N
-quarters hold
+noise in them (zero up to two standard errors), give the ratio q = min(E2/E1, 1) by which R falls in a quarter. If it
+goes on like this, the next N quarters hold
 
     E2 (q + q^2 + ... + q^N),
 

@@ -12,8 +12,8 @@ import xarray as xr
 from scipy import stats
 
 from gfdt.responses.accumulate import Tile, amplitude_tiles, field_tiles, kick_tiles
+from gfdt.responses.bound import Bound
 from gfdt.responses.correction import Correction
-from gfdt.responses.observables import Bound
 from gfdt.responses.perturbations import Kick, Pattern, Perturbation
 from gfdt.responses.prepare import Prepared
 from gfdt.responses.tiles import StateDeparture, finish

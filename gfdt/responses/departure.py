@@ -65,7 +65,7 @@ class Departure:
     worst_z : by how many
     weakest, strongest : smallest and largest singular value of I + M - P (1 and 1 where not looked at)
     lost : whether they are off by more than a factor two, beyond sampling noise
-    uncertainty : the largest ratio of what noise may do to a singular value of I + M - P to that value
+    uncertainty : the largest ratio of two standard errors of a singular value of I + M - P to that value
     certain : the largest |measured - identity| less what sampling noise may do to the largest of all entries
     """
 
@@ -140,17 +140,20 @@ def find_departure(
     if algebra.kind == "matrix":
         strengths = algebra.strengths(shifted)
         rows, columns = (np.sqrt((stderr**2).sum(axis=axis)).max() for axis in (1, 0))
-        noise = significance_threshold(1, n_units) / 2 * (rows + columns)
+        threshold = significance_threshold(1, n_units)
+        noise = threshold / 2 * (rows + columns)
     elif algebra.kind == "blocks":
         # What is off the support is taken for present: it can neither be weak nor strong.
         absent = np.eye(algebra.n_variables) - algebra.identity
         strengths = np.linalg.svd(shifted + absent * scale, compute_uv=False)
         rows, columns = (np.sqrt((stderr**2).sum(axis=axis)).max(axis=1) for axis in (2, 1))
-        noise = (significance_threshold(len(strengths), n_units) / 2 * (rows + columns))[:, None]
+        threshold = significance_threshold(len(strengths), n_units)
+        noise = (threshold / 2 * (rows + columns))[:, None]
     else:
         present = algebra.identity > 0
         strengths = np.abs(shifted[present])
-        noise = significance_threshold(strengths.size, n_units) * stderr[present]
+        threshold = significance_threshold(strengths.size, n_units)
+        noise = threshold * stderr[present]
     return departure_of(
         measured,
         influence,
@@ -159,7 +162,8 @@ def find_departure(
         weakest=float(strengths.min()),
         strongest=float(strengths.max()),
         lost=bool((strengths + noise).min() < _HALF or (strengths - noise).max() > 1 / _HALF),
-        uncertainty=float((noise / np.maximum(strengths, 1e-300)).max()),
+        # Two standard errors of one, not the bound that none of all exceeds.
+        uncertainty=float((2 / threshold * noise / np.maximum(strengths, 1e-300)).max()),
     )
 
 

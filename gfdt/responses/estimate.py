@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -27,9 +27,10 @@ import xarray as xr
 from gfdt._version import __version__
 from gfdt.errors import InputError
 from gfdt.responses.assemble import Estimate, frame_of, label, make_estimate
+from gfdt.responses.bound import Record
 from gfdt.responses.correction import MODES, Correction, find_correction
 from gfdt.responses.departure import stein_departure, warn_of_a_bad_score, warn_of_noise
-from gfdt.responses.observables import Record, check_observable, find_observables
+from gfdt.responses.observables import check_observable, find_observables
 from gfdt.responses.perturbations import Kick, NoiseAmplitude, Perturbation, find_perturbation
 from gfdt.responses.prepare import Prepared, Request, check_arguments, prepare
 from gfdt.responses.several import average
@@ -209,8 +210,8 @@ def _plan(
 
 
 def _needs_derivative(perturbation: Any) -> bool:
-    items = perturbation.values() if isinstance(perturbation, dict) else perturbation
-    items = items if isinstance(perturbation, dict | list | tuple) else [perturbation]
+    items = perturbation.values() if isinstance(perturbation, Mapping) else perturbation
+    items = items if isinstance(perturbation, Mapping | list | tuple) else [perturbation]
     return any(isinstance(item, NoiseAmplitude) for item in items)
 
 

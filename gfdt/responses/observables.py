@@ -15,28 +15,26 @@ value that the response to any perturbation has at t = 0 (:mod:`gfdt.responses.t
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import scipy.fft
-import xarray as xr
 
 from gfdt.errors import InputError
+from gfdt.responses.bound import Bound, Record
+from gfdt.responses.two_point import Spectrum, two_point
+from gfdt.responses.user_function import of_function
 from gfdt.validation import integer, is_number, number, shown
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from gfdt.responses.layout import Layout
-
     Pointwise = Callable[[NDArray[Any], NDArray[Any]], NDArray[Any]]
 
 __all__ = [
     "OBSERVABLES",
-    "RESULT_NAMES",
-    "Bound",
+    "OTHER_NAMES",
     "Density",
     "Exceedance",
     "Spectrum",
@@ -44,15 +42,9 @@ __all__ = [
     "find_observables",
 ]
 
-# Names of a result's dims and variables, which no dim of a state or an observable can have.
-RESULT_NAMES = frozenset(
-    {"lag", "unit", "observable", "perturbation", "response", "stderr", "lower", "upper", "influence"}
-    | {"observable_mean", "observable_std", "score_spread"}
-)
 _RANGE = 5.0  # standard deviations to each side that the values of a density cover
 _MOST_VALUES = 4096
-_PAIRS = 64  # components up to which all products x'_i x'_j are observed
-_BLOCK = 64  # states shown to a user's function to learn what it returns
+_LIKE = 10.0  # ratio of spreads up to which components can share a bandwidth and values
 
 OBSERVABLES: dict[str, Pointwise] = {
     "mean": lambda centred, mean: centred,  # noqa: ARG005  every entry has the same call
@@ -64,96 +56,7 @@ OBSERVABLES: dict[str, Pointwise] = {
 # A is this power of x' (of x, for the second moment).
 _POWERS = {"mean": 1, "second_moment": 2, "variance": 2, "moment3": 3, "moment4": 4}
 _CENTRAL = ("variance", "moment3", "moment4")  # of the mean itself a constant is taken off, which does not respond
-_OTHERS = ("covariance", "pdf", "spectrum")
-
-
-@dataclass(frozen=True)
-class Bound:
-    """An observable tied to a record.
-
-    Attributes
-    ----------
-    name : str
-    dims, coords : of its values, after lag
-    shape : (*state, *extra) where local
-    local : bool
-    evaluate : (n, *state) centred states -> (n, *shape)
-    pointwise : (centred, mean, extra, order) -> A or its derivative of order 1 to 3, for one extra index; None if not
-    differentiable : whether a difference quotient of A means anything
-    mean : m, (*state)
-    follows_mean : whether A is a function of x - m, so that an error of m is one of A
-    shift_effect : for such an observable that is not pointwise: see ``effect_of_shift``
-    """
-
-    name: str
-    dims: tuple[str, ...]
-    coords: Mapping[str, Any]
-    shape: tuple[int, ...]
-    local: bool
-    mean: NDArray[np.float64]
-    evaluate: Callable[[NDArray[np.float64]], NDArray[np.float64]] | None = None
-    pointwise: Callable[[NDArray[Any], NDArray[Any], int, int], NDArray[Any]] | None = None
-    differentiable: bool = True
-    follows_mean: bool = False
-    shift_effect: Callable[[NDArray[np.float64], NDArray[np.float64]], NDArray[np.float64]] | None = None
-
-    @property
-    def size(self) -> int:
-        """Number of values."""
-        return math.prod(self.shape)
-
-    @property
-    def n_extra(self) -> int:
-        """Values for each state component, of a local observable."""
-        return math.prod(self.shape[self.mean.ndim :]) if self.local else 1
-
-    @property
-    def is_state(self) -> bool:
-        """Whether it is the state itself."""
-        return self.name == "mean"
-
-    def columns(self, centred: NDArray[np.float64], start: int, stop: int, order: int = 0) -> NDArray[np.float64]:
-        """Return values (n, stop - start) of the flattened observable, or a derivative of a pointwise one."""
-        if self.pointwise is None:
-            if self.evaluate is None or order:
-                raise InputError(f"the observable {self.name} has no derivative.")
-            return self.evaluate(centred).reshape(len(centred), self.size)[:, start:stop]
-        flat, mean, n = centred.reshape(len(centred), self.mean.size), self.mean.ravel(), self.n_extra
-        if n == 1:
-            return self.pointwise(flat[:, start:stop], mean[start:stop], 0, order)
-        out = np.empty((len(centred), stop - start))
-        for column in range(start, stop):
-            component, extra = divmod(column, n)
-            out[:, column - start] = self.pointwise(flat[:, component], mean[component], extra, order)
-        return out
-
-    def shift_series(self, centred: NDArray[np.float64], start: int, stop: int) -> NDArray[np.float64]:
-        """Return g(x') of which the effect of a shift of m is made: A' of the columns, or the state itself."""
-        if self.pointwise is not None:
-            return self.columns(centred, start, stop, order=1)
-        return centred.reshape(len(centred), self.mean.size)
-
-    def effect_of_shift(
-        self, shift: NDArray[np.float64], response: NDArray[np.float64], start: int, stop: int
-    ) -> NDArray[np.float64]:
-        """Return dR, (lag, column, ...), for an error dm of m (d,) and the response of ``shift_series``.
-
-        For a pointwise observable -dm_i <A'(x_i') B>.
-        """
-        if self.pointwise is not None:
-            components = np.arange(start, stop) // self.n_extra
-            return -shift[components][:, None] * response
-        if self.shift_effect is None:
-            raise InputError(f"the observable {self.name} does not say how it follows the mean.")
-        return self.shift_effect(shift, response)[:, start:stop]
-
-    def field(self, centred: NDArray[np.float64], extra: int, order: int = 0) -> NDArray[np.float64]:
-        """Return one value for each state component, (n, *state), of a local observable."""
-        if self.pointwise is not None:
-            return self.pointwise(centred, self.mean, extra, order)
-        if self.evaluate is None or order:
-            raise InputError(f"the observable {self.name} has no derivative.")
-        return self.evaluate(centred).reshape(*centred.shape, -1)[..., extra]
+OTHER_NAMES = ("covariance", "pdf", "spectrum")
 
 
 @dataclass(frozen=True)
@@ -174,7 +77,7 @@ class Exceedance:
         if not is_number(self.threshold):
             raise InputError(f"threshold={shown(self.threshold)} is not a number: pass one, in the units of the data.")
 
-    def bind(self, record: _Record) -> Bound:
+    def bind(self, record: Record) -> Bound:
         """Tie to a record."""
 
         def indicator(centred: NDArray[Any], mean: NDArray[Any], extra: int, order: int) -> NDArray[Any]:  # noqa: ARG001
@@ -217,13 +120,19 @@ class Density:
                     f"{_MOST_VALUES} finite real numbers."
                 )
 
-    def bind(self, record: _Record) -> Bound:
+    def bind(self, record: Record) -> Bound:
         """Tie to a record."""
         points = self.values
         if points is None:
             low = max(record.low, record.mean.min() - _RANGE * record.spread.max())
             high = min(record.high, record.mean.max() + _RANGE * record.spread.max())
             points = np.linspace(low, high, self.n_values)
+        if (self.values is None or self.bandwidth is None) and record.spread.max() > _LIKE * record.spread.min():
+            raise InputError(
+                f"the components' standard deviations go from {record.spread.min():.3g} to {record.spread.max():.3g}, "
+                "too far for one set of values: pass gfdt.Density(values=..., bandwidth=...) made for the component "
+                "you look at."
+            )
         v = np.asarray(points, dtype=np.float64)
         h = self.bandwidth or 1.06 * float(record.spread.min()) * record.n_samples**-0.2
 
@@ -233,89 +142,6 @@ class Density:
             return value if order == 0 else value * z / h if order == 1 else value * (z**2 - 1) / h**2
 
         return record.local("pdf", kernel, extra={"value": v})
-
-
-@dataclass(frozen=True)
-class Spectrum:
-    """Power per shell of integer wavenumbers |k| of a periodic field: P(K) = sum_(|k| in shell) |x'_k|^2 / n_sites^2.
-
-    Its sum over shells is the variance of a site (averaged over sites).
-    """
-
-    def bind(self, record: _Record) -> Bound:
-        """Tie to a record."""
-        layout: Any = record.layout
-        if layout.dense:
-            raise InputError("a spectrum needs a periodic field: pass homogeneous=('y', 'x'), the dims of the grid.")
-        grid, several = layout.grid, layout.several
-        axes_k = [np.fft.fftfreq(size, 1 / size) for size in grid[:-1]]
-        axes_k.append(np.arange(grid[-1] // 2 + 1, dtype=np.float64))
-        shell = np.rint(np.sqrt(sum(k**2 for k in np.meshgrid(*axes_k, indexing="ij")))).astype(np.int64).ravel()
-        weights = layout.weights / math.prod(grid)
-        n_shells = int(shell.max()) + 1
-        gather = np.zeros((shell.size, n_shells))
-        gather[np.arange(shell.size), shell] = weights
-
-        def evaluate(centred: NDArray[np.float64]) -> NDArray[np.float64]:
-            power = np.abs(layout.transform(centred)) ** 2
-            return np.einsum("tk...,kp->t...p", power, gather)
-
-        def of_shift(shift: NDArray[np.float64], response: NDArray[np.float64]) -> NDArray[np.float64]:
-            # Only the mean itself, shell 0, holds m.
-            n = layout.n_variables
-            out = np.zeros((len(response), n, n_shells, response.shape[2]))
-            means = response.reshape(len(response), n, -1, response.shape[2]).mean(axis=2)
-            out[:, :, 0] = -2 * shift.reshape(n, -1)[:, :1] * means
-            return out.reshape(len(response), -1, response.shape[2])
-
-        dims: tuple[str, ...] = ("wavenumber",)
-        shape: tuple[int, ...] = (n_shells,)
-        coords: dict[str, Any] = {"wavenumber": np.arange(n_shells)}
-        if several:
-            dims, shape = (layout.dims[0], *dims), (layout.shape[0], *shape)
-            coords[layout.dims[0]] = record.trajectory[layout.dims[0]].values
-        follows: dict[str, Any] = {"follows_mean": True, "shift_effect": of_shift}
-        return Bound("spectrum", dims, coords, shape, False, record.mean, evaluate, **follows)
-
-
-@dataclass(frozen=True)
-class _Record:
-    """What observables need to know of the record they are tied to."""
-
-    trajectory: xr.DataArray
-    layout: Layout
-    mean: NDArray[np.float64]
-    spread: NDArray[np.float64]
-    low: float
-    high: float
-    n_samples: int
-    examples: NDArray[np.float64] = field(repr=False)
-
-    def local(
-        self,
-        name: str,
-        pointwise: Callable[[NDArray[Any], NDArray[Any], int, int], NDArray[Any]],
-        *,
-        extra: Mapping[str, Any] | None = None,
-        differentiable: bool = True,
-        follows_mean: bool = False,
-    ) -> Bound:
-        """Return a pointwise observable with the state's dims, then those of ``extra``."""
-        extra = dict(extra or {})
-        clash = sorted(set(extra) & set(self.layout.dims))
-        if clash:
-            raise InputError(f"the state dim {clash[0]!r} clashes with one of the observable {name}: rename it.")
-        return Bound(
-            name,
-            (*self.layout.dims, *extra),
-            {dim: self.trajectory[dim].values for dim in self.layout.dims} | extra,
-            (*self.layout.shape, *(len(values) for values in extra.values())),
-            True,
-            self.mean,
-            pointwise=pointwise,
-            differentiable=differentiable,
-            follows_mean=follows_mean,
-        )
 
 
 def find_observable(name: str | None) -> tuple[str, Pointwise]:
@@ -342,14 +168,14 @@ def check_observable(value: Any) -> None:
     one = not isinstance(value, type)
     if value is None or (one and (callable(getattr(value, "bind", None)) or callable(value))):
         return
-    if not isinstance(value, str) or value not in (*OBSERVABLES, *_OTHERS):
+    if not isinstance(value, str) or value not in (*OBSERVABLES, *OTHER_NAMES):
         raise InputError(
-            f"observable={shown(value)} is not known: choose among {', '.join((*OBSERVABLES, *_OTHERS))}, "
+            f"observable={shown(value)} is not known: choose among {', '.join((*OBSERVABLES, *OTHER_NAMES))}, "
             "gfdt.Exceedance(threshold), gfdt.Density(values), a function of the states, or None for the state itself."
         )
 
 
-def find_observables(value: Any, record: _Record) -> tuple[list[Bound], bool]:
+def find_observables(value: Any, record: Record) -> tuple[list[Bound], bool]:
     """Return the observables asked for, and whether it was one (which then has no dim of its own).
 
     Raises
@@ -380,7 +206,7 @@ def find_observables(value: Any, record: _Record) -> tuple[list[Bound], bool]:
     return bound, False
 
 
-def _bind(value: Any, record: _Record) -> Bound:
+def _bind(value: Any, record: Record) -> Bound:
     if value is None or (isinstance(value, str) and value in OBSERVABLES):
         name, function = find_observable(value)
         power = _POWERS[name]
@@ -399,133 +225,7 @@ def _bind(value: Any, record: _Record) -> Bound:
     if value == "spectrum":
         return Spectrum().bind(record)
     if value == "covariance":
-        return _covariance(record)
+        return two_point(record)
     if hasattr(value, "bind"):
         return value.bind(record)
-    return _of_function(value, record)
-
-
-def _covariance(record: _Record) -> Bound:
-    """x'_i x'_j; by separation, and averaged over sites, for a homogeneous field."""
-    layout = record.layout
-    if layout.dense:
-        if layout.size > _PAIRS:
-            raise InputError(
-                f"the covariance of {layout.size} components has {layout.size**2} entries: declare the field "
-                "homogeneous, or pass a function that returns the products you need."
-            )
-        labels = {dim: record.trajectory[dim].values for dim in layout.dims}
-        second = {f"{dim}_2": values for dim, values in labels.items()}
-        clash = sorted(set(labels) & set(second))
-        if clash:
-            raise InputError(f"the state dim {clash[0]!r} clashes with one of the covariance: rename it.")
-
-        def products(centred: NDArray[np.float64]) -> NDArray[np.float64]:
-            flat = centred.reshape(len(centred), -1)
-            return (flat[:, :, None] * flat[:, None, :]).reshape(len(centred), *layout.shape, *layout.shape)
-
-        def of_shift(shift: NDArray[np.float64], response: NDArray[np.float64]) -> NDArray[np.float64]:
-            half = -shift[None, :, None, None] * response[:, None, :, :]
-            return (half + half.swapaxes(1, 2)).reshape(len(response), layout.size**2, -1)
-
-        shape = (*layout.shape, *layout.shape)
-        follows: dict[str, Any] = {"follows_mean": True, "shift_effect": of_shift}
-        return Bound("covariance", (*labels, *second), labels | second, shape, False, record.mean, products, **follows)
-    if layout.several:
-        raise InputError(
-            "the covariance of several homogeneous variables is not offered: pass a function of the states."
-        )
-    grid = layout.grid
-    separation = {f"separation_{dim}": np.arange(size) - size // 2 for dim, size in zip(layout.dims, grid, strict=True)}
-    axes = tuple(range(1, len(grid) + 1))
-
-    def by_separation(centred: NDArray[np.float64]) -> NDArray[np.float64]:
-        power = np.abs(scipy.fft.rfftn(centred, axes=axes)) ** 2
-        return np.fft.fftshift(scipy.fft.irfftn(power, s=grid, axes=axes), axes=axes) / math.prod(grid)
-
-    def of_one_shift(shift: NDArray[np.float64], response: NDArray[np.float64]) -> NDArray[np.float64]:
-        # All separations alike: the sites have one mean.
-        effect = -2 * shift[0] * response.mean(axis=1, keepdims=True)
-        return np.broadcast_to(effect, (len(response), math.prod(grid), response.shape[2]))
-
-    follows_one: dict[str, Any] = {"follows_mean": True, "shift_effect": of_one_shift}
-    return Bound("covariance", tuple(separation), separation, grid, False, record.mean, by_separation, **follows_one)
-
-
-def _of_function(function: Callable[[Any], Any], record: _Record) -> Bound:
-    """Tie a function of labelled states (time, *state) to a record, learning its dims from a few states."""
-    name = getattr(function, "__name__", type(function).__name__)
-    name = "observable" if name == "<lambda>" else name
-    dims, mean = record.layout.dims, record.mean
-    labels = {dim: record.trajectory[dim].values for dim in dims}
-
-    def call(states: NDArray[np.float64]) -> Any:
-        labelled = xr.DataArray(states.copy(), dims=("time", *dims), coords=labels)
-        value = function(labelled)
-        if isinstance(value, xr.Dataset):
-            raise InputError(f"the observable {name} returned a Dataset: it must return a DataArray or an array.")
-        if not isinstance(value, xr.DataArray):
-            value = np.asarray(value)
-            if value.ndim == 0 or value.shape[0] != len(states):
-                raise InputError(
-                    f"the observable {name} returned shape {value.shape} for {len(states)} states (time, *state): it "
-                    "must return one value, or one array, for each time."
-                )
-            local = value.shape[1:] == record.layout.shape
-            others = dims if local else tuple(f"{name}_dim_{axis}" for axis in range(1, value.ndim))
-            value = xr.DataArray(value, dims=("time", *others), coords=labels if local else None)
-        if value.sizes.get("time") != len(states):
-            raise InputError(
-                f"the observable {name} returned dims {tuple(value.dims)} of sizes {value.shape} for {len(states)} "
-                "states: it must keep the dim 'time'."
-            )
-        value = value.transpose("time", *(dims if set(value.dims) == {"time", *dims} else ()), ...)
-        if not (np.issubdtype(value.dtype, np.number) or value.dtype == bool) or np.iscomplexobj(value.values):
-            raise InputError(f"the observable {name} returned {value.dtype} values: it must return real numbers.")
-        return value
-
-    first = call(record.examples)
-    if len(record.examples) > 1:
-        _require_one_by_one(name, first, call(record.examples[: len(record.examples) // 2]))
-    out_dims = tuple(str(dim) for dim in first.dims[1:])
-    # Of a homogeneous field a value belongs to the site that its labels say.
-    same_sites = all(np.array_equal(first[dim].values, labels[dim]) for dim in out_dims if dim in labels)
-    local = out_dims == dims and first.shape[1:] == record.layout.shape and same_sites
-    clash = sorted({*RESULT_NAMES, *(f"{dim}_src" for dim in dims)} & set(out_dims))
-    if clash:
-        raise InputError(f"the dim {clash[0]!r} of the observable {name} is a name of the result: rename it.")
-    coords = {
-        dim: first[dim].values if dim in first.coords and first[dim].ndim == 1 else np.arange(first.sizes[dim])
-        for dim in out_dims
-    }
-
-    def evaluate(centred: NDArray[np.float64]) -> NDArray[np.float64]:
-        value = np.asarray(call(centred + mean).values, dtype=np.float64)
-        if value.shape[1:] != first.shape[1:]:
-            raise InputError(
-                f"the observable {name} returned shape {value.shape[1:]} for some states and {first.shape[1:]} for "
-                "others: it must not depend on how many states it sees."
-            )
-        if not np.isfinite(value).all():
-            raise InputError(f"the observable {name} returned NaN or inf: check its formula.")
-        return value
-
-    differentiable = np.issubdtype(first.dtype, np.floating)
-    return Bound(name, out_dims, coords, tuple(first.shape[1:]), local, mean, evaluate, differentiable=differentiable)
-
-
-def _require_one_by_one(name: str, several: xr.DataArray, few: xr.DataArray) -> None:
-    """Refuse a function whose value for a state depends on the states that it is shown with."""
-    together = several.isel(time=slice(0, few.sizes["time"]))
-    if together.shape != few.shape:
-        return  # refused where it is evaluated
-    a, b = together.values.astype(np.float64), few.values.astype(np.float64)
-    if not np.allclose(a, b, rtol=1e-6, atol=1e-9 * float(np.abs(np.nan_to_num(several.values)).max()), equal_nan=True):
-        raise InputError(
-            f"the observable {name} gives a state another value when it sees others with it: it must be a function of "
-            "each state alone (take off the mean of the record, not d.mean('time'))."
-        )
-
-
-Record = _Record
-Observables = Sequence[Bound]
+    return of_function(value, record)

@@ -18,8 +18,8 @@ from tqdm.auto import tqdm
 from gfdt.errors import InputError, ReliabilityWarning
 from gfdt.record import complete_times, scratch, time_blocks
 from gfdt.responses.algebra import Algebra
+from gfdt.responses.bound import RESULT_NAMES
 from gfdt.responses.layout import FullMatrix, Homogeneous, Layout
-from gfdt.responses.observables import RESULT_NAMES
 from gfdt.responses.sums import UnitSums
 from gfdt.responses.units import MAX_SERIES, MIN_MEMBERS, Unit, resampling_units
 from gfdt.scores.analytic import AnalyticScore

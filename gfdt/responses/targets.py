@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from gfdt.responses.bound import Bound
 from gfdt.responses.correction import Correction
-from gfdt.responses.observables import Bound
 from gfdt.responses.perturbations import Amplitude, _NoiseChange
 from gfdt.responses.prepare import Prepared
 from gfdt.responses.sums import UnitSums
