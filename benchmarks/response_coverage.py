@@ -1,8 +1,8 @@
 """How often the 95 % bands of responses hold the exact response, over repeated synthetic records.
 
 Mean coverage over all lags and entries, and its standard error over the records (lags of one record are not
-independent). Systems: a linear non-normal SDE in four dimensions, the double well. Estimators: exact score, Gaussian fit on
-the record itself (linear system only: it is wrong elsewhere), and for the double well a kernel density score.
+independent). Systems: a linear non-normal SDE in four dimensions, the double well. Estimators: exact score, Gaussian
+fit on the record itself (linear system only: it is wrong elsewhere), and for the double well a kernel density score.
 """
 
 import argparse

@@ -71,8 +71,21 @@ def test_lags_need_not_be_uniform():
 
 
 def test_coarse_lags_are_warned_of():
-    with pytest.warns(ReliabilityWarning, match="two quadrature rules"):
-        step_response(scalar(rate=3.0, lag=np.arange(0.0, 16.0, 1.0)))
+    coarse = scalar(rate=3.0, lag=np.arange(0.0, 16.0, 1.0))
+    with pytest.warns(ReliabilityWarning, match="lags are 1 apart, too far"):
+        step = step_response(coarse)
+    with pytest.warns(ReliabilityWarning, match="lags are 1 apart, too far"):
+        predict(coarse, lambda t: np.ones_like(t))
+    # Exact: (1 - exp(-3 t))/3. The estimate is the right size.
+    exact = -np.expm1(-3.0 * step["lag"].values) / 3
+    true = np.sqrt(((step["response"].values - exact) ** 2).mean() / (exact**2).mean())
+    assert 0.2 < step.attrs["quadrature_error"] / true < 5
+
+
+def test_lags_that_cost_less_than_the_noise_are_not_warned_of():
+    noisy = scalar(rate=1.0, lag=np.arange(0.0, 16.0, 1.0)).to_dataset(name="response")
+    noisy["stderr"] = 0.1 + 0 * noisy["response"]
+    assert step_response(noisy).attrs["quadrature_error"] > 0.01
 
 
 def test_step_response_refuses_a_step_response_and_lags_that_do_not_start_at_zero():
@@ -146,6 +159,7 @@ def test_named_perturbations_add_up():
         predict(R, {"rain": heat})
 
 
+@pytest.mark.filterwarnings("ignore:the lags are")  # a response of white noise is not resolved by any lags
 @pytest.mark.parametrize("shape", [(6, 5), (4, 8)])
 @pytest.mark.parametrize("errors", ["influence", "stderr"])
 def test_homogeneous_field_is_a_convolution_in_space_and_time(shape, errors):
@@ -186,6 +200,7 @@ def test_homogeneous_field_is_a_convolution_in_space_and_time(shape, errors):
     np.testing.assert_allclose(got.prediction.values[-1], np.trapezoid(total, tau, axis=0), atol=1e-4)
 
 
+@pytest.mark.filterwarnings("ignore:the lags are")
 def test_several_variables_on_a_field_keep_their_dims():
     rng = np.random.default_rng(4)
     lag = np.linspace(0, 3, 7)

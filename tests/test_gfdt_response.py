@@ -229,7 +229,7 @@ def test_noisy_modes_are_not_divided_by_their_noise():
 
 
 def test_dividing_by_a_noisy_identity_warns_with_the_condition_number():
-    """Levels that hardly move, in 20 members: <x s> is known to a third, and one component's noise is half another's."""
+    """Levels that hardly move, in 20 members: <x s> is known to a third."""
     rng = np.random.default_rng(2)
     x = rng.standard_normal((20, 1, 2)) + 0.01 * rng.standard_normal((20, 50, 2))
     score = gfdt.AnalyticScore(lambda u: -u)

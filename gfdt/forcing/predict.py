@@ -17,6 +17,7 @@ from gfdt.forcing.linear_range import linear_range
 from gfdt.forcing.modes import field_from_modes, mode_matrices, modes_of_field
 from gfdt.forcing.propagation import Estimate, propagate
 from gfdt.forcing.reading import ResponseFunction, read_response
+from gfdt.forcing.resolution import lag_error, warn_of_coarse_lags
 from gfdt.forcing.tail import geometric_tail, rms_beyond_noise, warn_of_tail
 
 if TYPE_CHECKING:
@@ -67,7 +68,8 @@ def predict(
         it) ``influence``; ``shift``, the size of the change in natural standard deviations of the observable, where R
         carries ``observable_std``. Attributes: ``linear_range`` ("inside", "outside" or "undetermined", see
         :mod:`gfdt.forcing.linear_range`), ``truncated_tail`` (what is missing because R ends, part of the largest
-        change; :mod:`gfdt.forcing.tail`), ``quadrature_error`` (relative).
+        change; :mod:`gfdt.forcing.tail`), ``quadrature_error`` (relative, of
+        the forcing), ``lag_error`` (of a step response, by the spacing of the lags; :mod:`gfdt.forcing.resolution`).
 
     Raises
     ------
@@ -78,7 +80,7 @@ def predict(
     -----
     ReliabilityWarning
         If the prediction is outside the linear range; if the forcing outlasts the lags and R had not decayed; if a
-        callable is too rough for the quadrature.
+        callable is too rough for the quadrature, or the lags too far apart.
 
     Examples
     --------
@@ -107,6 +109,9 @@ def predict(
             ReliabilityWarning,
             stacklevel=2,
         )
+    lags_cost, matters = lag_error(R)
+    if matters:
+        warn_of_coarse_lags(lags_cost, R, stacklevel=2)
     plain = Kernel(R.lags, drive, panels=kernel.panels)
     change = _Change(R, kernel, plain, width)
     estimate = change.at(times)
@@ -132,6 +137,7 @@ def predict(
         linear_range=verdict,
         truncated_tail=missing,
         quadrature_error=error,
+        lag_error=lags_cost,
     )
 
 

@@ -2,20 +2,15 @@ r"""The response to a forcing that is switched on and kept: S(t) = int_0^t R(t')
 
 from __future__ import annotations
 
-import warnings
-
 import numpy as np
 import xarray as xr
-from scipy.integrate import cumulative_simpson
 
-from gfdt.errors import ReliabilityWarning
 from gfdt.forcing.propagation import propagate
 from gfdt.forcing.reading import read_response
+from gfdt.forcing.resolution import lag_error, warn_of_coarse_lags
 from gfdt.forcing.spline import apply_to_lags, integral_weights
 
 __all__ = ["step_response"]
-
-_COARSE = 0.01  # relative difference of two rules beyond which the lags are too far apart
 
 
 def step_response(response: xr.Dataset | xr.DataArray) -> xr.Dataset:
@@ -24,8 +19,8 @@ def step_response(response: xr.Dataset | xr.DataArray) -> xr.Dataset:
     The integral is that of the cubic spline through R(t_l), of fourth order in the lag spacing and good for lags of
     any spacing (:mod:`gfdt.forcing.spline`): R jumps at t = 0, where the integral begins, and is smooth from there
     on. For R = exp(-t) at lags 0 to 10 the largest error is 6.4e-3, 3.3e-4, 1.3e-5, 4.7e-7 at spacing 1, 0.5, 0.25,
-    0.125 (the left rectangle: 0.58, 0.27, 0.13, 0.064). The difference from a second rule, cumulative Simpson, is
-    reported.
+    0.125 (the left rectangle: 0.58, 0.27, 0.13, 0.064). How much the spacing may cost is reported
+    (:mod:`gfdt.forcing.resolution`).
 
     Parameters
     ----------
@@ -37,7 +32,7 @@ def step_response(response: xr.Dataset | xr.DataArray) -> xr.Dataset:
     Dataset
         ``response`` with the dims of R, attribute ``kind="step"``; with error bars also ``stderr``, ``lower``,
         ``upper`` and (where R has it) ``influence``. Unit: that of R times the unit of the lags. Attribute
-        ``quadrature_error``: rms difference of the two rules over the rms of S.
+        ``quadrature_error``: what the spacing of the lags costs, rms, relative to S.
 
     Raises
     ------
@@ -47,7 +42,7 @@ def step_response(response: xr.Dataset | xr.DataArray) -> xr.Dataset:
     Warns
     -----
     ReliabilityWarning
-        If the two rules differ by more than 1 %: the lags are too far apart, or R is mostly noise.
+        If the lags are so far apart that S is off by more than 1 % and by more than half its standard error.
 
     Examples
     --------
@@ -59,15 +54,9 @@ def step_response(response: xr.Dataset | xr.DataArray) -> xr.Dataset:
     R = read_response(response)
     weights = integral_weights(R.lags)
     estimate = propagate(R, lambda x: apply_to_lags(weights, x), lambda x: apply_to_lags(np.abs(weights), x))
-    error = _quadrature_error(R.lags, R.values, estimate.value)
-    if error > _COARSE:
-        warnings.warn(
-            f"two quadrature rules give step responses that differ by {100 * error:.2g} % (more than 1 %): the lag "
-            f"spacing {np.diff(R.lags).max():.3g} is too coarse for this response, or it is mostly noise; estimate R "
-            "with a smaller lag_stride.",
-            ReliabilityWarning,
-            stacklevel=2,
-        )
+    error, matters = lag_error(R, estimate.value, estimate.stderr)
+    if matters:
+        warn_of_coarse_lags(error, R, stacklevel=2)
     units = f"time x {R.source['response'].attrs.get('units', '1')}"
     attrs = {"long_name": "response to a unit forcing switched on at lag 0 and kept", "units": units}
     out = xr.Dataset(estimate.variables("response", ("lag", *R.dims), attrs), coords=dict(R.coords))
@@ -81,16 +70,3 @@ def step_response(response: xr.Dataset | xr.DataArray) -> xr.Dataset:
         .assign(kept)
         .assign_attrs({**R.source.attrs, "title": "step response", "kind": "step", "quadrature_error": error})
     )
-
-
-def _quadrature_error(
-    lags: np.ndarray[tuple[int], np.dtype[np.float64]],
-    values: np.ndarray[tuple[int, ...], np.dtype[np.float64]],
-    integral: np.ndarray[tuple[int, ...], np.dtype[np.float64]],
-) -> float:
-    """Rms difference from cumulative Simpson (parabolas through three lags), relative to the rms of the integral."""
-    if lags.size < 3:
-        return float("nan")
-    other = apply_to_lags(cumulative_simpson(np.eye(lags.size), x=lags, axis=0, initial=0.0), values[None])[0]
-    norm = float(np.linalg.norm(integral))
-    return float(np.linalg.norm(integral - other)) / norm if norm > 0 else 0.0
