@@ -38,6 +38,7 @@ types: $(VENV)/.dev
 bench: $(VENV)/.runtime bench-speed
 	$(BIN)/python benchmarks/ou.py
 	$(BIN)/python benchmarks/response.py
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/response_speed.py matrix-256 field-32 --response
 
 # The other solvers live in an environment of their own, about 2 GB. pyqg has no wheel: it needs an old Cython (pinned)
 # and a flag for NumPy 2; if its build fails, only its row is missing.
