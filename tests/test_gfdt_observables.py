@@ -93,7 +93,7 @@ def test_every_observable_is_its_formula(index):
         (lambda d: d.sel(component="a"), ()),
         (lambda d: d.values[:, 0], ()),
         (lambda d: d.values, ("component",)),
-        (lambda d: d.values[:, :, None] * np.ones(3), ("observable_dim_1", "observable_dim_2")),
+        (lambda d: d.values[:, :, None] * np.ones(3), ("function_dim_1", "function_dim_2")),
         (lambda d: d ** xr.DataArray([1, 2, 3], dims="power", coords={"power": [1, 2, 3]}), ("component", "power")),
         (lambda d: d.transpose("component", "time"), ("component",)),
         (lambda d: d > 0, ("component",)),
@@ -349,8 +349,13 @@ def test_several_scores_give_their_average_and_add_their_spread():
         np.testing.assert_allclose(got["response"], values.mean(0), atol=1e-13)
         np.testing.assert_allclose(got["score_spread"], values.std(0, ddof=1), atol=1e-13)
         error = np.mean([item["influence"].values for item in each], axis=0)
-        np.testing.assert_allclose(got["influence"], error, atol=1e-14)
+        assert got.sizes["unit"] == 24 + 3
         total = 24 / 23 * (error**2).sum(0) + values.var(0, ddof=1) / 3
+        # Units and scores together are the error, also of whatever is made of the response.
+        np.testing.assert_allclose(27 / 26 * (got["influence"] ** 2).sum("unit"), total, rtol=1e-10)
+        step = gfdt.step_response(got)["stderr"].isel(lag=-1)
+        of_scores = np.stack([gfdt.step_response(item)["response"].values[-1] for item in each]).std(0, ddof=1)
+        assert (step.values >= of_scores / np.sqrt(3) * (1 - 1e-9)).all()
         np.testing.assert_allclose(got["stderr"], np.sqrt(total), rtol=1e-10)
         np.testing.assert_allclose(got["upper"] - got["response"], got["response"] - got["lower"], atol=1e-12)
         assert got.attrs["n_scores"] == 3

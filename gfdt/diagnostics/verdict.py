@@ -22,6 +22,7 @@ __all__ = ["Finding", "judge", "worst_of"]
 _ORDER = ("green", "amber", "red")
 _CURL_AMBER, _CURL_RED = 0.10, 0.30  # of |grad s|: 0.01 to 0.02 for learned scores of simulators.Potential2D
 _MODE_AMBER, _MODE_RED = 0.10, 0.25  # of one mode, beyond noise: a bimodal one has 0.67 with a Gaussian score
+_DOUBT = 4.5  # standard errors that are not passed over, however few the units that they are estimated from
 _LOSS_AMBER, _LOSS_RED = 0.00125, 0.005  # squared error halved: 5 and 10 % rms worse than the Gaussian
 
 
@@ -181,11 +182,12 @@ def _curl(curl: float) -> Finding:
 
 
 def _drift(found: MeanChange, names: Names) -> Finding:
-    bad = found.significant
+    bad = found.significant or found.z > _DOUBT
+    few = "" if found.significant else " (few independent stretches, so this is not certain)"
     reason = (
         f"the mean drifts by {found.z:.1f} standard errors between the halves of the record"
-        f"{_at(names.component(found.component))}, so it is not stationary: remove trend and seasonal cycle, or cut "
-        "the spin-up."
+        f"{_at(names.component(found.component))}, so it is not stationary{few}: remove trend and seasonal cycle, or "
+        "cut the spin-up."
     )
     text = f"largest drift of the mean {found.z:.1f} stderr"
     return Finding("stationarity", "amber" if bad else "green", found.z, text, reason if bad else "")

@@ -73,6 +73,7 @@ class Estimate:
     spread: NDArray[np.float64]
     controlled: bool
     departure: float
+    miss: float
     n_error_lags: int
 
 
@@ -136,7 +137,7 @@ def make_estimate(
     parts: dict[str, list[Any]] = {key: [] for key in ("response", "stderr", "influence", "mean", "spread")}
     with_state = on_state and (errors_wanted or correction.mode == "auto")
     state = StateDeparture.of(ready, correction) if with_state else None
-    controlled, departures, n_error_lags = False, [], ready.lags.size
+    controlled, departures, miss, n_error_lags = False, [], 0.0, ready.lags.size
     for tile in tiles:
         result = finish(tile, ready, correction, state=state, errors_wanted=errors_wanted)
         parts["response"].append(place(result.response))
@@ -144,6 +145,7 @@ def make_estimate(
         parts["spread"].append(tile.observed_spread)
         controlled = controlled or result.controlled
         departures.append(result.departure)
+        miss = max(miss, result.miss)
         if result.errors is None:
             continue
         n_error_lags = result.error_lags.size
@@ -175,6 +177,7 @@ def make_estimate(
         _moments(parts["spread"], frame, moments),
         controlled,
         float(np.sqrt(np.mean(np.square(departures)))) if departures else float("nan"),
+        miss,
         n_error_lags,
     )
 
@@ -249,8 +252,10 @@ def _between(values: NDArray[np.float64], chosen: NDArray[np.int64], n_lags: int
     return np.tensordot(weights, values, axes=1)
 
 
-def label(estimate: Estimate, ready: Prepared, frame: Frame, confidence: float | None) -> xr.Dataset:
-    """Return the Dataset of an estimate, with its band."""
+def label(
+    estimate: Estimate, ready: Prepared, frame: Frame, confidence: float | None, units: tuple[str, str]
+) -> xr.Dataset:
+    """Return the Dataset of an estimate, with its band; ``units`` of the response and of the observable, or empty."""
     every = frame.observed | frame.perturbed | frame.displaced
     coords: dict[str, Any] = {"lag": ready.lags * time_step(ready.trajectory)}
     coords |= {dim: every[dim] for dim in frame.order}
@@ -269,7 +274,10 @@ def label(estimate: Estimate, ready: Prepared, frame: Frame, confidence: float |
     variables["observable_std"] = (frame.moments, estimate.spread)
     out = xr.Dataset(variables, coords=coords)
     for name in out.data_vars:
-        out[name].attrs.update(long_name=_LONG_NAMES[str(name)], units="1")
+        out[name].attrs.update(long_name=_LONG_NAMES[str(name)])
+        unit = units[1 if str(name).startswith("observable") else 0]
+        if unit:
+            out[name].attrs["units"] = unit
     out["lag"].attrs.update(long_name="lag", units=time_unit(ready.trajectory))
     for dim in frame.displaced:
         out[dim].attrs.update(long_name=f"displacement from the kick along {dim[1:]}", units="grid cells")

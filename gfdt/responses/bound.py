@@ -41,6 +41,7 @@ class Bound:
     differentiable : whether a difference quotient of A means anything
     mean : m, (*state)
     follows_mean : whether A is a function of x - m, so that an error of m is one of A
+    parameter : what ``pointwise`` gets instead of m, (*state)
     shift_effect : for such an observable that is not pointwise: see ``effect_of_shift``
     """
 
@@ -55,6 +56,7 @@ class Bound:
     differentiable: bool = True
     follows_mean: bool = False
     shift_effect: Callable[[NDArray[np.float64], NDArray[np.float64]], NDArray[np.float64]] | None = None
+    parameter: NDArray[np.float64] | None = None
 
     @property
     def size(self) -> int:
@@ -71,13 +73,17 @@ class Bound:
         """Whether it is the state itself."""
         return self.name == "mean"
 
+    @property
+    def _second(self) -> NDArray[np.float64]:
+        return self.mean if self.parameter is None else self.parameter
+
     def columns(self, centred: NDArray[np.float64], start: int, stop: int, order: int = 0) -> NDArray[np.float64]:
         """Return values (n, stop - start) of the flattened observable, or a derivative of a pointwise one."""
         if self.pointwise is None:
             if self.evaluate is None or order:
                 raise InputError(f"the observable {self.name} has no derivative.")
             return self.evaluate(centred).reshape(len(centred), self.size)[:, start:stop]
-        flat, mean, n = centred.reshape(len(centred), self.mean.size), self.mean.ravel(), self.n_extra
+        flat, mean, n = centred.reshape(len(centred), self.mean.size), self._second.ravel(), self.n_extra
         if n == 1:
             return self.pointwise(flat[:, start:stop], mean[start:stop], 0, order)
         out = np.empty((len(centred), stop - start))
@@ -109,7 +115,7 @@ class Bound:
     def field(self, centred: NDArray[np.float64], extra: int, order: int = 0) -> NDArray[np.float64]:
         """Return one value for each state component, (n, *state), of a local observable."""
         if self.pointwise is not None:
-            return self.pointwise(centred, self.mean, extra, order)
+            return self.pointwise(centred, self._second, extra, order)
         if self.evaluate is None or order:
             raise InputError(f"the observable {self.name} has no derivative.")
         return self.evaluate(centred).reshape(*centred.shape, -1)[..., extra]
@@ -136,6 +142,7 @@ class Record:
         extra: Mapping[str, Any] | None = None,
         differentiable: bool = True,
         follows_mean: bool = False,
+        parameter: NDArray[np.float64] | None = None,
     ) -> Bound:
         """Return a pointwise observable with the state's dims, then those of ``extra``."""
         extra = dict(extra or {})
@@ -152,4 +159,5 @@ class Record:
             pointwise=pointwise,
             differentiable=differentiable,
             follows_mean=follows_mean,
+            parameter=parameter,
         )

@@ -7,7 +7,7 @@ from I, and each has its own cure (algorithms 6):
 - *bias* of the score (finite sigma, an imperfect network) multiplies: s <- M^-T s, that is R(t) <- R(t) M^-1, on the
   perturbation index; for a state-dependent w or a change of the noise the corrected score goes into B;
 - *sampling noise* of the record adds: R(t) <- R(t) - c(t) D, D = R(0) - <w . grad A>, c by regression over the
-  resampling units; <w . grad A> is the average over the record of what R(0) is for an exact score.
+  resampling units (:class:`Control`); <w . grad A> is the average over the record of what R(0) is for an exact score.
 
 "stein" is the first alone. "auto" divides by M where M is known well and by P where it is not,
 
@@ -32,12 +32,13 @@ from gfdt.responses.sums import UnitSums, standard_error
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["MODES", "Correction", "find_control", "find_correction"]
+__all__ = ["MODES", "Control", "Correction", "find_control", "find_correction"]
 
 MODES = ("auto", "stein", "none")
 _PRIOR_SPREAD = 0.05  # "a few per cent": how far the Gaussian factor P is trusted
 _MIN_UNITS = 20  # a regression over fewer units adds more noise than it removes
 _BIAS = 4.0  # standard errors of D beyond which it is not noise; three happen, D is heavy-tailed and errors rough
+_REST = 0.05  # of the spread of x must be left without a unit, for its coefficient to mean anything
 _ROUNDING = 1e-6  # a D that varies less than this part of R(0) is zero by construction
 
 
@@ -121,10 +122,42 @@ def find_correction(
     return Correction(mode, algebra, divisor, algebra.inverse(divisor), weight, _condition(algebra, divisor * scale))
 
 
+@dataclass(frozen=True)
+class Control:
+    """c(t) by regression of the errors of R(t) on those of D, each unit left out of its own coefficient.
+
+    With one c for all, c and D come from the same units, and a few of them decide both where products have heavy tails:
+    R(t) is then biased and its errors look small. With c_(-u), from all units but u,
+
+        R(t) - sum_u c_(-u)(t) (D/n + dD_u),        e_u - c_(-u)(t) dD_u.
+
+    Attributes
+    ----------
+    cross : (lag, ...), sum_u e_u x_u^*
+    size : (...), sum_u |x_u|^2
+    share : (...), the part of D that can be noise; 0 where there is nothing to gain
+    """
+
+    cross: NDArray[Any]
+    size: NDArray[np.float64]
+    share: NDArray[np.float64]
+
+    def whole(self) -> NDArray[Any]:
+        """Return c(t) from all units, for the kicks of the state: their D is small, M~ has taken most of it."""
+        return self.cross / np.where(self.size > 0, self.size, 1.0) * self.share
+
+    def without(self, error: NDArray[Any], regressor: NDArray[Any]) -> NDArray[Any]:
+        """Return c_(-u) from the unit's errors of R(t), (lag, ...), and x_u, (...)."""
+        rest = self.size - np.abs(regressor) ** 2
+        usable = rest > _REST * self.size
+        cross = self.cross - error * regressor.conj()
+        return cross / np.where(usable, rest, 1.0) * np.where(usable, self.share, 0.0)
+
+
 def find_control(
     error: NDArray[Any], departure: NDArray[Any], departure_error: NDArray[Any], regressor: NDArray[Any] | None = None
-) -> NDArray[Any] | None:
-    """Return c(t), shape (lag, ...), times the share of D that can be noise; None where there is nothing to gain.
+) -> Control | None:
+    """Return c(t) with the share of D that can be noise; None where there is nothing to gain.
 
     Parameters
     ----------
@@ -135,7 +168,7 @@ def find_control(
     departure_error : (unit, ...)
         Errors of D from each unit.
     regressor : (unit, ...), optional
-        What c is regressed on. Default None: the errors of D.
+        x, what c is regressed on. Default None: the errors of D.
     """
     if len(error) < _MIN_UNITS:
         return None
@@ -144,11 +177,11 @@ def find_control(
     usable = size > _ROUNDING**2 * (np.abs(error[:, 0]) ** 2).sum(axis=0)
     if not usable.any():
         return None
-    control = np.einsum("ul...,u...->l...", error, slope.conj()) / np.where(usable, size, 1.0)
+    cross = np.einsum("ul...,u...->l...", error, slope.conj())
     stderr, found = standard_error(departure_error), np.abs(departure)
     beyond = found > _BIAS * stderr
     share = np.where(beyond, (_BIAS * stderr / np.where(beyond, found, 1.0)) ** 2, 1.0)
-    return control * np.where(usable, share if regressor is None else 1.0, 0.0)
+    return Control(cross, size, np.where(usable, share if regressor is None else 1.0, 0.0))
 
 
 def _condition(algebra: Algebra, divisor: NDArray[Any]) -> float:

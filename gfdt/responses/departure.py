@@ -33,6 +33,7 @@ from gfdt.responses.sums import UnitSums, significance_threshold, standard_error
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from gfdt.responses.bound import Bound
     from gfdt.responses.prepare import Prepared
 
 __all__ = [
@@ -43,10 +44,13 @@ __all__ = [
     "find_departure",
     "stein_departure",
     "warn_of_a_bad_score",
+    "warn_of_a_constant",
+    "warn_of_a_missed_value",
     "warn_of_noise",
 ]
 
 AMBER, RED = 0.05, 0.20  # excess: "a few per cent" and "wrong"
+_MISSED, _MISSED_SHARE = 5.0, 0.10  # standard errors and share of the largest response
 _HALF = 0.5  # of the score missing along a direction: as wrong as having none of it as having all
 
 
@@ -177,6 +181,31 @@ def stein_departure(ready: Prepared) -> Departure:
     )
 
 
+def warn_of_a_missed_value(z: float, miss: float, observable: str) -> None:
+    """Warn, from within :func:`gfdt.response`, of an R(0) that is not what it is known to be."""
+    if not (z > _MISSED and miss > _MISSED_SHARE):
+        return
+    warnings.warn(
+        f"the response of the {observable} starts at a value that misses the known <w . grad A> by {100 * miss:.0f} % "
+        f"of the largest response ({z:.0f} standard errors, before what can be noise is taken off): the score does not "
+        "know what this observable needs of the density, although it may satisfy the Stein identity; see "
+        "gfdt.check_score, or learn another score.",
+        ReliabilityWarning,
+        stacklevel=4,
+    )
+
+
+def warn_of_a_constant(observable: Bound, spread: NDArray[np.float64]) -> None:
+    """Warn of an event that never, or always, happens in the record: its response is not zero but unknown."""
+    if observable.name.startswith("exceedance") and not np.all(spread > 0):
+        warnings.warn(
+            f"{observable.name} never or always happens for {int((spread == 0).sum())} of {spread.size} components in "
+            "this record: their response, zero with no error, is not known; choose a threshold within the data.",
+            ReliabilityWarning,
+            stacklevel=4,
+        )
+
+
 def warn_of_noise(departure: Departure, condition: float, mode: str) -> None:
     """Warn, from within :func:`gfdt.response`, where dividing by the measured R(0) alone would amplify its noise."""
     if mode != "stein" or departure.uncertainty < 1:
@@ -199,7 +228,7 @@ def warn_of_a_bad_score(departure: Departure, condition: float) -> None:
     warnings.warn(
         f"the score misses the Stein identity -<x s^T> = I by {100 * departure.excess:.0f} % rms, and it is "
         f"{departure.weakest:.2g} to {departure.strongest:.2g} times too strong along single directions (worst at "
-        f"index {where}: {np.real(departure.measured[where]):.3g} +- {departure.stderr[where]:.2g} instead of "
+        f"index {where}: {_shown(departure.measured[where])} +- {departure.stderr[where]:.2g} instead of "
         f"{departure.identity[where]:.2g}; condition number of the correction {condition:.2g}): the response made with "
         "it is not reliable, whatever its band, even though it starts at R(0) = I after the correction; see "
         "gfdt.check_score and correction='none', train longer, or check that score and trajectory belong to the same "
@@ -207,3 +236,10 @@ def warn_of_a_bad_score(departure: Departure, condition: float) -> None:
         UnreliableScoreWarning,
         stacklevel=4,
     )
+
+
+def _shown(value: Any) -> str:
+    """A number, complex only where its imaginary part counts."""
+    if np.iscomplexobj(value) and abs(value.imag) > 1e-3 * abs(value):
+        return f"{value.real:.3g}{value.imag:+.3g}i"
+    return f"{np.real(value):.3g}"

@@ -29,11 +29,18 @@ from gfdt.errors import InputError
 from gfdt.responses.assemble import Estimate, frame_of, label, make_estimate
 from gfdt.responses.bound import Record
 from gfdt.responses.correction import MODES, Correction, find_correction
-from gfdt.responses.departure import stein_departure, warn_of_a_bad_score, warn_of_noise
+from gfdt.responses.departure import (
+    stein_departure,
+    warn_of_a_bad_score,
+    warn_of_a_constant,
+    warn_of_a_missed_value,
+    warn_of_noise,
+)
 from gfdt.responses.observables import check_observable, find_observables
 from gfdt.responses.perturbations import Kick, NoiseAmplitude, Perturbation, find_perturbation
 from gfdt.responses.prepare import Prepared, Request, check_arguments, prepare
 from gfdt.responses.several import average
+from gfdt.responses.state_units import units_of
 from gfdt.scores.analytic import AnalyticScore
 from gfdt.scores.base import Score
 from gfdt.scores.gaussian import GaussianScore
@@ -132,7 +139,8 @@ def response(
     -----
     ReliabilityWarning
         Too few independent units for a band; lags beyond half the record; a division by R(0) that would amplify noise
-        (correction "stein"; the message has the condition number).
+        (correction "stein"; the message has the condition number); an R(0) that misses its known value
+        <w . grad A> by more than 10 % and five standard errors; an event that never or always happens in the record.
     UnreliableScoreWarning
         A score that misses R(0) = I by so much that dividing by it would dress it up; the rule is in
         :mod:`gfdt.responses.departure`. The response is returned as asked for.
@@ -253,7 +261,9 @@ def _estimate(
         frame = frame_of(ready, item, perturbation, single)
         made = make_estimate(ready, item, perturbation, found, frame, errors_wanted=confidence is not None)
         estimates.append(made)
-        parts.append(label(made, ready, frame, confidence))
+        parts.append(label(made, ready, frame, confidence, units_of(item, perturbation, ready.trajectory)))
+        warn_of_a_missed_value(made.departure, made.miss, item.name)
+        warn_of_a_constant(item, made.spread)
     out = parts[0] if one else _side_by_side(parts, [item.name for item in observables])
     kicked = "component" if isinstance(perturbation, Kick) else ", ".join(item.name for item in perturbation)
     return out.assign_attrs(

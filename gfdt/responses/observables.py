@@ -20,12 +20,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import xarray as xr
 
 from gfdt.errors import InputError
 from gfdt.responses.bound import Bound, Record
 from gfdt.responses.two_point import Spectrum, two_point
 from gfdt.responses.user_function import of_function
-from gfdt.validation import integer, is_number, number, shown
+from gfdt.validation import integer, number, shown
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -59,33 +60,55 @@ _CENTRAL = ("variance", "moment3", "moment4")  # of the mean itself a constant i
 OTHER_NAMES = ("covariance", "pdf", "spectrum")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Exceedance:
     """The probability that a component lies above (or below) a threshold: A = 1 there, else 0.
 
     Parameters
     ----------
-    threshold : float, in the units of the data
+    threshold : float, or array or DataArray over the state
+        In the units of the data; one for all components, or one for each.
     above : bool
         Default True: x > threshold; False: x < threshold.
     """
 
-    threshold: float
+    threshold: Any
     above: bool = True
 
     def __post_init__(self) -> None:
-        if not is_number(self.threshold):
-            raise InputError(f"threshold={shown(self.threshold)} is not a number: pass one, in the units of the data.")
+        values = getattr(self.threshold, "values", self.threshold)
+        array = np.asarray(values) if not isinstance(values, str | bytes | dict) else np.asarray(None)
+        if array.dtype.kind not in "iuf" or not np.isfinite(array).all():
+            raise InputError(
+                f"threshold={shown(self.threshold)} is not a number: pass one, in the units of the data, or one for "
+                "each component, in an array or a DataArray over the state."
+            )
 
     def bind(self, record: Record) -> Bound:
         """Tie to a record."""
+        dims, shape = record.layout.dims, record.layout.shape
+        threshold = self.threshold
+        if isinstance(threshold, xr.DataArray):
+            like = record.trajectory.isel(member=0, time=0, drop=True)
+            if not set(threshold.dims) <= set(dims):
+                raise InputError(f"threshold has the dims {tuple(threshold.dims)}, the state has {dims}: rename first.")
+            threshold = threshold.reindex_like(like).broadcast_like(like).transpose(*dims).values
+        try:
+            level = np.broadcast_to(np.asarray(threshold, dtype=np.float64), shape)
+        except ValueError as error:
+            raise InputError(
+                f"threshold has shape {np.shape(threshold)}, the state {dims} has {shape}: pass one number, or one for "
+                "each component."
+            ) from error
+        if not np.isfinite(level).all():
+            raise InputError("threshold has other labels than the trajectory: give it one for each component.")
 
-        def indicator(centred: NDArray[Any], mean: NDArray[Any], extra: int, order: int) -> NDArray[Any]:  # noqa: ARG001
-            value = centred + mean
-            return (value > self.threshold if self.above else value < self.threshold).astype(np.float64)
+        def indicator(centred: NDArray[Any], beyond: NDArray[Any], extra: int, order: int) -> NDArray[Any]:  # noqa: ARG001
+            return (centred > beyond if self.above else centred < beyond).astype(np.float64)
 
-        name = f"exceedance {'>' if self.above else '<'} {self.threshold:g}"
-        return record.local(name, indicator, differentiable=False)
+        one = f" {level.flat[0]:g}" if level.size and np.ptp(level) == 0 else " threshold"
+        name = f"exceedance {'>' if self.above else '<'}{one}"
+        return record.local(name, indicator, differentiable=False, parameter=level - record.mean)
 
 
 @dataclass(frozen=True, eq=False)

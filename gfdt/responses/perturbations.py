@@ -24,6 +24,7 @@ import xarray as xr
 
 from gfdt.errors import InputError
 from gfdt.responses.divergence import AUTODIFF, divergence_of, real_values
+from gfdt.responses.one_by_one import require_one_by_one
 from gfdt.scores.base import Score
 from gfdt.validation import integer, is_number, shown
 
@@ -38,6 +39,7 @@ __all__ = ["Amplitude", "Drift", "Kick", "NoiseAmplitude", "Pattern", "Perturbat
 
 _EXACT_SIZE = 64  # up to this many components traces are summed over all of them
 _MOST_PROBES = 10**4
+_EXAMPLES = 8  # states on which a user's w is tried
 
 
 @dataclass(frozen=True)
@@ -46,16 +48,14 @@ class Term:
 
     Attributes
     ----------
-    left : (n, *state)
-    right : (n, *state), linear in the score
+    right : (n, *state), linear in the score: what a correction of the score acts on
+    left : (n, *state), or a symmetric operator: l is then the operator applied to the corrected r, and B quadratic
     factor : c
-    derivative : what multiplies l . dr when the score changes by dr (2 c where l holds the score as well)
     """
 
-    left: NDArray[np.float64]
     right: NDArray[np.float64]
+    left: NDArray[np.float64] | Field
     factor: float
-    derivative: float
 
 
 class Drift:
@@ -161,7 +161,7 @@ class Pattern:
     def terms(self, states: NDArray[np.float64], score: NDArray[np.float64]) -> tuple[NDArray[np.float64], list[Term]]:
         """Return b_0 and the terms of B for states (n, *state) and their scores."""
         left = np.broadcast_to(self.values, states.shape)
-        return np.zeros(len(states)), [Term(left, score, -1.0, -1.0)]
+        return np.zeros(len(states)), [Term(score, left, -1.0)]
 
     def direction(self, states: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return w(x)."""
@@ -177,7 +177,16 @@ class _StateDependent:
 
     def direction(self, states: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return w(x)."""
-        value = real_values(self.drift.w(states.copy()), "w")
+        try:
+            returned = self.drift.w(states.copy())
+        except InputError:
+            raise
+        except Exception as error:
+            raise InputError(
+                f"w of the Drift failed on a numpy array of states (n, *state) = {states.shape} "
+                f"({type(error).__name__}: {error}): write it for such arrays, with components x[..., i]."
+            ) from error
+        value = real_values(returned, "w")
         if value.shape != states.shape:
             raise InputError(
                 f"w returned shape {value.shape} for states of shape {states.shape}: it must map (n, *state) to the "
@@ -188,7 +197,7 @@ class _StateDependent:
     def terms(self, states: NDArray[np.float64], score: NDArray[np.float64]) -> tuple[NDArray[np.float64], list[Term]]:
         """Return b_0 = -div w and the term -w . s."""
         w = self.direction(states)
-        return -divergence_of(self.drift.w, self.drift.divergence, states), [Term(w, score, -1.0, -1.0)]
+        return -divergence_of(self.drift.w, self.drift.divergence, states), [Term(score, w, -1.0)]
 
 
 @dataclass(frozen=True)
@@ -204,13 +213,13 @@ class _NoiseChange:
 
     def terms(self, states: NDArray[np.float64], score: NDArray[np.float64]) -> tuple[NDArray[np.float64], list[Term]]:
         """Return 0 and the terms of 1/2 [M : grad s + s' M s]."""
-        terms = [Term(self.operator(score), score, 0.5, 1.0)]
+        terms = [Term(score, self.operator, 0.5)]
         directions = list(self._directions(states.shape))
         random = math_prod(states.shape[1:]) > _EXACT_SIZE or self.settings.n_probes is not None
         share = 0.5 / (len(directions) if random else 1)
         for z in directions:
             derivative = np.asarray(self.score.jvp(states, z), dtype=np.float64)
-            terms.append(Term(self.operator(z), derivative, share, share))
+            terms.append(Term(derivative, self.operator(z), share))
         return np.zeros(len(states)), terms
 
     def _directions(self, shape: tuple[int, ...]) -> Iterator[NDArray[np.float64]]:
@@ -268,14 +277,42 @@ def _renamed(item: Amplitude, name: str) -> Amplitude:
 def _amplitude(value: Any, trajectory: xr.DataArray, layout: Layout, score: Score, name: str | None) -> Amplitude:
     if isinstance(value, NoiseAmplitude):
         return _bind_noise(value, trajectory, layout, score, name or "noise amplitude")
+    if isinstance(value, str):
+        return Pattern(_labelled_component(value, trajectory, layout), name or value)
     if isinstance(value, Drift):
         if callable(value.w) and not isinstance(value.w, xr.DataArray):
             found = getattr(value.w, "__name__", "drift")
-            return _StateDependent(value, name or ("drift" if found == "<lambda>" else found))
+            bound = _StateDependent(value, name or ("drift" if found == "<lambda>" else found))
+            states = trajectory.values[0]
+            states = states[~np.isnan(states.reshape(len(states), -1)[:, 0])][:_EXAMPLES].astype(np.float64)
+            hint = "components are x[..., i], not x[i]"
+            require_one_by_one(bound.direction, states, "w of the Drift", hint)
+            if callable(value.divergence):
+                require_one_by_one(
+                    lambda x: divergence_of(value.w, value.divergence, x), states, "the divergence of the Drift", hint
+                )
+            return bound
         value = value.w
     elif callable(value):
         raise InputError("perturbation is a bare function: wrap it, gfdt.Drift(w), so that its divergence is seen to.")
     return Pattern(_on_state(value, trajectory, layout.dims, layout.shape, "perturbation"), name or "pattern")
+
+
+def _labelled_component(value: str, trajectory: xr.DataArray, layout: Layout) -> NDArray[np.float64]:
+    """A unit push of the component (or of the variable, at every site) that has this label."""
+    named = {str(dim): [str(label) for label in trajectory[dim].values] for dim in layout.dims}
+    found = [dim for dim, labels in named.items() if value in labels and trajectory[dim].dtype.kind in "UO"]
+    if len(found) != 1:
+        labels = [label for dim in named if trajectory[dim].dtype.kind in "UO" for label in named[dim]]
+        known = f"a component by name ({', '.join(labels[:8])}), " if labels else ""
+        raise InputError(
+            f"perturbation={shown(value)} is not known: pass None, {known}an array of the state's shape "
+            f"{layout.shape}, gfdt.Drift or gfdt.NoiseAmplitude."
+        )
+    pattern = np.zeros(layout.shape)
+    axis = layout.dims.index(found[0])
+    np.moveaxis(pattern, axis, 0)[named[found[0]].index(value)] = 1.0
+    return pattern
 
 
 def _on_state(
@@ -326,6 +363,8 @@ def _bind_noise(
             _per_component(item, trajectory, layout, what)
             for what, item in (("noise", value.noise), ("change", 1.0 if value.change is None else value.change))
         )
+        if noise.min() < 0:
+            raise InputError(f"noise goes down to {noise.min():.3g}: an amplitude is not negative; pass its size.")
         product = 2 * noise * change
         if not np.isfinite(product).all() or not product.any():
             raise InputError("noise or its change is zero or not finite everywhere: pass the amplitude G of the noise.")

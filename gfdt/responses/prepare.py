@@ -146,7 +146,9 @@ def prepare(request: Request, *, progress: bool | None, errors_wanted: bool = Tr
     there = complete_times(x)
     mean = layout.site_mean(_mean(x, there))
     units, unit_text = _units(x, there, mean, layout, warn=errors_wanted)
-    units = [unit for unit in units if _count(there, unit)]  # an empty block is no evidence
+    filled = [unit for unit in units if _count(there, unit)]  # an empty block is no evidence
+    if len(filled) < len(units):
+        units, unit_text = filled, f"{unit_text}, {len(filled)} of them with samples"
     needed = len(units) * 8 * layout.size**2 if layout.dense else 0
     if needed > _MAX_BYTES:
         raise InputError(
@@ -342,7 +344,7 @@ def _units(
             pieces.append(layout.transform(centred).reshape(len(centred), -1)[:, chosen])
         series.append(np.concatenate(pieces))
     affordable = max(_FEWEST_BLOCKS, _MOST_NUMBERS // layout.size**2) if layout.dense else _MOST_BLOCKS
-    return resampling_units(np.stack(series), warn=warn, most=min(_MOST_BLOCKS, affordable))
+    return resampling_units(np.stack(series), warn=warn, most=min(_MOST_BLOCKS, affordable), there=there)
 
 
 def _mean(values: NDArray[Any], there: NDArray[np.bool_] | None) -> NDArray[np.float64]:

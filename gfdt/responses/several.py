@@ -1,7 +1,8 @@
 r"""One response from several scores: networks of different seeds, or different estimators.
 
 With R_i of n scores on one record: R = mean R_i, spread^2 = sum (R_i - R)^2/(n - 1); the errors of the record are those
-of the mean (e_u = mean e_u,i), and stderr^2 = SE[record]^2 + spread^2/n.
+of the mean (e_u = mean e_u,i), and stderr^2 = SE[record]^2 + spread^2/n. Every score is one more entry of
+``influence``, so that whatever is made of the response carries both.
 """
 
 from __future__ import annotations
@@ -31,17 +32,26 @@ def average(results: list[xr.Dataset], confidence: float | None) -> xr.Dataset:
     }
     if confidence is None or "stderr" not in out:
         return out
+    n_units, n_scores = int(out.attrs["n_units"]), len(results)
     if "influence" in out:
         influence = np.mean([item["influence"].values for item in results], axis=0)
-        out["influence"] = out["influence"].copy(data=influence)
-        n_units = len(influence)
         record = np.sqrt((influence**2).sum(axis=0) * n_units / max(n_units - 1, 1))
+        total = n_units + n_scores
+        # Scaled so that n/(n - 1) sum e^2 over units and scores together is the variance of both.
+        of_units = influence * np.sqrt(n_units / max(n_units - 1, 1) * (total - 1) / total)
+        of_scores = (values - values.mean(axis=0)) * np.sqrt((total - 1) / (total * n_scores * (n_scores - 1)))
+        both = np.concatenate([of_units, of_scores])
+        attrs = out["influence"].attrs | {"long_name": "first-order error from each resampling unit, then each score"}
+        out = out.drop_vars("influence").assign(influence=(results[0]["influence"].dims, both, attrs))
     else:
         # Errors of one record with almost the same score hardly differ: their mean bounds that of the mean.
         record = np.mean([item["stderr"].values for item in results], axis=0)
-    stderr = np.sqrt(record**2 + spread**2 / len(results))
-    n_units = int(out.attrs["n_units"])
-    half = stats.t.ppf(0.5 + confidence / 2, max(n_units - 1, 1)) * stderr
+    between = spread / np.sqrt(n_scores)
+    stderr = np.sqrt(record**2 + between**2)
+    # Two seeds hardly know their own spread: degrees of freedom of both together (Welch and Satterthwaite).
+    weight = record**4 / max(n_units - 1, 1) + between**4 / (n_scores - 1)
+    freedom = np.where(weight > 0, stderr**4 / np.where(weight > 0, weight, 1.0), n_units - 1)
+    half = stats.t.ppf(0.5 + confidence / 2, np.maximum(freedom, 1.0)) * stderr
     for name, data in (
         ("stderr", stderr),
         ("lower", out["response"].values - half),

@@ -160,14 +160,16 @@ def conjugates(
                 constant, terms = amplitude.terms(states, score)
                 value[piece, j] = constant
                 for term in terms:
-                    left = layout.transform(term.left)
                     right = correction.divide_series(layout.transform(term.right))
+                    quadratic = callable(term.left)
+                    # Both factors of s'M s are the corrected score, and both move with its errors.
+                    left = layout.transform(term.left(layout.to_states(right)) if callable(term.left) else term.left)
                     value[piece, j] += term.factor * layout.inner(left, right)
                     if error is None or flat is None:
                         continue
                     cross = layout.cross(left, right)
                     entries = cross if by_entry else (cross @ flat.T).real
-                    error[piece, j] += term.derivative * entries
+                    error[piece, j] += (2 if quadratic else 1) * term.factor * entries
     return value, None if error is None else error.reshape(times, -1)
 
 

@@ -3,8 +3,8 @@ r"""From the sums of a tile to its response, in the layout's basis.
 With dR_u(t) the influence of unit u on the raw response (:class:`gfdt.responses.sums.UnitSums`), E_u its error of the
 score, D = R(0) - <w . grad A> and c(t) from :mod:`gfdt.responses.correction`,
 
-    R(t) = raw(t) - c(t) D,
-    e_u(t) = dR_u(t) - raw(t) E_u + dA_u(t) - c(t) dD_u,      dD_u = e_u(0) without its last term - d<w . grad A>_u,
+    R(t) = raw(t) - sum_u c_(-u)(t) (D/n + dD_u),
+    e_u(t) = dR_u(t) - raw(t) E_u + dA_u(t) - c_(-u)(t) dD_u,    dD_u = e_u(0) (without this term) - d<w . grad A>_u,
 
 where dA_u is what the unit's error of the mean m does to an observable of x - m.
 
@@ -43,6 +43,7 @@ class TileResult:
     error_lags : indices of the lags of ``errors``
     controlled : whether a control was used
     departure : rms of D in standard errors; NaN where no target is known
+    miss : norm of D over that of the known value or, if larger, of the largest R(t)
     """
 
     response: NDArray[Any]
@@ -50,6 +51,7 @@ class TileResult:
     error_lags: NDArray[np.int64]
     controlled: bool
     departure: float
+    miss: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -96,37 +98,49 @@ def finish(
     """
     raw = tile.raw.mean()
     auto = correction.mode == "auto"
-    chosen = _lags_of_errors(tile, ready)
+    chosen = _lags_of_errors(tile, ready) if state is not None else np.arange(len(raw))
     if not errors_wanted and not auto:
         return TileResult(raw, None, chosen, False, float("nan"))
     errors = tile.raw.influence_in_place(raw)
-    control, departure, d_departure = None, None, None
+    control, departure, d_departure, mine = None, None, None, None
     if state is not None:
         mine = state.rows(tile.columns) if correction.algebra.dense else state
         departure, d_departure = mine.departure, mine.error
         if auto:
             control = find_control(errors, departure, d_departure, mine.regressor)
     if errors_wanted or state is None:
-        errors = errors if chosen.size == len(raw) else errors[:, chosen]
+        errors = errors[:, chosen] if chosen.size < len(raw) else errors
         if tile.slope is not None:
             tile.slope(raw[chosen], errors)
-        if tile.shift is not None and chosen.size == len(raw):
+        if tile.shift is not None:
             tile.shift(errors)
     if tile.target is not None and state is None:
         departure = raw[0] - tile.target.mean
         d_departure = errors[:, 0] - tile.target.influence
-        if auto and chosen.size == len(raw):
+        if auto:
             control = find_control(errors, departure, d_departure)
-    response = raw if control is None else raw - control * departure
-    if errors_wanted and control is not None and not ready.fitted_here and d_departure is not None:
-        for error, one in zip(errors, d_departure, strict=True):
-            error -= control[chosen] * one
+    response = raw
+    if control is not None and departure is not None and d_departure is not None:
+        response = raw.copy()
+        n_units, carried = len(d_departure), errors_wanted and not ready.fitted_here
+        if mine is not None:
+            c = control.whole()
+            response -= c * departure
+        for unit, one in enumerate(d_departure):
+            if mine is None:
+                c = control.without(errors[unit], one)
+                response -= c * (departure / n_units + one)
+            if carried:
+                errors[unit] -= c[chosen] * one
+        if carried and mine is None:
+            errors -= errors.mean(axis=0)  # what the coefficients of their own add up to is in the response
     return TileResult(
         response,
         errors if errors_wanted else None,
         chosen,
         control is not None,
         _in_errors(departure, d_departure),
+        _share(departure, raw),
     )
 
 
@@ -139,6 +153,15 @@ def _lags_of_errors(tile: Tile, ready: Prepared) -> NDArray[np.int64]:
     each = 2.0 * n_units * rest[-1] ** 3
     kept = max(_FEWEST_LAGS, int(_ERROR_OPERATIONS / each))
     return np.unique(np.linspace(0, n_lags - 1, min(kept, n_lags)).round().astype(np.int64))
+
+
+def _share(departure: NDArray[Any] | None, raw: NDArray[Any]) -> float:
+    """D against the largest response at any lag (R(0) - D is the known value)."""
+    if departure is None:
+        return 0.0
+    known = float(np.linalg.norm(raw[0] - departure))
+    largest = max(known, *(float(np.linalg.norm(item)) for item in raw))
+    return float(np.linalg.norm(departure)) / largest if largest > 0 else 0.0
 
 
 def _in_errors(departure: NDArray[Any] | None, influence: NDArray[Any] | None) -> float:

@@ -40,10 +40,17 @@ class Unit:
     stop: int
 
 
-def resampling_units(values: NDArray[Any], *, warn: bool = True, most: int | None = None) -> tuple[list[Unit], str]:
+def resampling_units(
+    values: NDArray[Any],
+    *,
+    warn: bool = True,
+    most: int | None = None,
+    there: NDArray[np.bool_] | None = None,
+) -> tuple[list[Unit], str]:
     """Choose the units for a centred array of shape (member, time, components), of at most a few components.
 
-    ``warn`` is False where no error bar is wanted; ``most`` bounds the number of blocks, which are longer then.
+    ``warn`` is False where no error bar is wanted; ``most`` bounds the number of blocks, which are longer then;
+    ``there`` (member, time) says which samples there are (zero where not).
 
     Returns
     -------
@@ -58,7 +65,7 @@ def resampling_units(values: NDArray[Any], *, warn: bool = True, most: int | Non
     members, times = values.shape[:2]
     if members >= MIN_MEMBERS:
         return [Unit(m, 0, times) for m in range(members)], f"{members} members"
-    tau = max(coherence_time(values[:, :, j]) for j in range(values.shape[2]))
+    tau = max(coherence_time(values[:, :, j], there) for j in range(values.shape[2]))
     length = max(int(np.ceil(_BLOCK_TIMES * tau)), 1)
     per_member = max(times // length, 1)
     if members * per_member < MIN_BLOCKS:
@@ -80,10 +87,11 @@ def resampling_units(values: NDArray[Any], *, warn: bool = True, most: int | Non
     return units, f"{len(units)} blocks of {times // per_member} samples (tau = {tau:.3g} samples)"
 
 
-def coherence_time(series: NDArray[Any]) -> float:
+def coherence_time(series: NDArray[Any], there: NDArray[np.bool_] | None = None) -> float:
     """Return tau = 1/2 + 2 sum_{s>0} |rho(s)|^2, in samples, of centred series of shape (member, time).
 
-    rho is averaged over members, computed with zero padding and divided by (T - s); the sum stops at the
+    rho is averaged over members, computed with zero padding and divided by the number of pairs (T - s without gaps;
+    ``there`` (member, time) says which samples there are, zero where not); the sum stops at the
     first s > 5 tau(s) (Sokal 1997), which keeps the noise of the tail out. Real or complex series.
     """
     times = series.shape[1]
@@ -92,7 +100,15 @@ def coherence_time(series: NDArray[Any]) -> float:
     for row in series:
         spectrum = scipy.fft.fft(row, n_fft)
         power += spectrum.real**2 + spectrum.imag**2
-    correlation = np.abs(scipy.fft.ifft(power)[:times]) / (times - np.arange(times))
+    if there is None:
+        pairs = times - np.arange(times, dtype=np.float64)
+    else:
+        masks = np.zeros(n_fft)
+        for row in there:
+            spectrum = scipy.fft.fft(row.astype(np.float64), n_fft)
+            masks += spectrum.real**2 + spectrum.imag**2
+        pairs = np.maximum(scipy.fft.ifft(masks).real[:times], 0.5) / len(there)
+    correlation = np.abs(scipy.fft.ifft(power)[:times]) / pairs
     if correlation[0] <= 0:
         return 0.5
     tau = 0.5 + 2 * np.cumsum((correlation[1:] / correlation[0]) ** 2)

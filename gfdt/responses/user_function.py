@@ -10,6 +10,7 @@ import xarray as xr
 
 from gfdt.errors import InputError
 from gfdt.responses.bound import RESULT_NAMES, Bound, Record
+from gfdt.responses.one_by_one import require_one_by_one
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -20,7 +21,7 @@ __all__ = ["of_function"]
 def of_function(function: Callable[[Any], Any], record: Record) -> Bound:
     """Tie a function of labelled states (time, *state) to a record, learning its dims from a few states."""
     name = getattr(function, "__name__", type(function).__name__)
-    name = "observable" if name == "<lambda>" else name
+    name = "function" if name == "<lambda>" else name
     dims, mean = record.layout.dims, record.mean
     labels = {dim: record.trajectory[dim].values for dim in dims}
 
@@ -50,8 +51,8 @@ def of_function(function: Callable[[Any], Any], record: Record) -> Bound:
         return value
 
     first = call(record.examples)
-    if len(record.examples) > 1:
-        _require_one_by_one(name, first, call(record.examples[: len(record.examples) // 2]))
+    hint = "take off the mean of the record, not d.mean('time')"
+    require_one_by_one(lambda states: call(states).values, record.examples, f"the observable {name}", hint)
     out_dims = tuple(str(dim) for dim in first.dims[1:])
     # Of a homogeneous field a value belongs to the site that its labels say.
     same_sites = all(np.array_equal(first[dim].values, labels[dim]) for dim in out_dims if dim in labels)
@@ -77,16 +78,3 @@ def of_function(function: Callable[[Any], Any], record: Record) -> Bound:
 
     differentiable = np.issubdtype(first.dtype, np.floating)
     return Bound(name, out_dims, coords, tuple(first.shape[1:]), local, mean, evaluate, differentiable=differentiable)
-
-
-def _require_one_by_one(name: str, several: xr.DataArray, few: xr.DataArray) -> None:
-    """Refuse a function whose value for a state depends on the states that it is shown with."""
-    together = several.isel(time=slice(0, few.sizes["time"]))
-    if together.shape != few.shape:
-        return  # refused where it is evaluated
-    a, b = together.values.astype(np.float64), few.values.astype(np.float64)
-    if not np.allclose(a, b, rtol=1e-6, atol=1e-9 * float(np.abs(np.nan_to_num(several.values)).max()), equal_nan=True):
-        raise InputError(
-            f"the observable {name} gives a state another value when it sees others with it: it must be a function of "
-            "each state alone (take off the mean of the record, not d.mean('time'))."
-        )
