@@ -140,8 +140,8 @@ R = gfdt.response(chain_run, gfdt.GaussianScore().fit(chain_run), max_lag=25.0)
 
 best = gfdt.optimal_forcing(R)  # the unit push of largest response, in natural standard deviations
 spread = np.sqrt(np.diagonal(chain.exact_covariance()))
-exact_best = np.linalg.svd(-np.linalg.inv(B) / spread[:, None])[2][0]
-overlap = abs(float(best["forcing"].values @ exact_best))
+exact_best = np.linalg.svd(-np.linalg.inv(B) * spread / spread[:, None])[2][0]
+overlap = abs(float(best["forcing"].values / spread @ exact_best))
 print(f"pattern {best['forcing'].values.round(2)}, cosine with the exact one {overlap:.3f}")
 print(f"gain {best.attrs['gain']:.2f} +- {best.attrs['gain_stderr']:.2f}")
 

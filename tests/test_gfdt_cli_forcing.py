@@ -303,3 +303,14 @@ def test_messages_name_the_options_of_the_command():
         "--at dy=0,dx=1 and a file of what=1": "--at dy=0,dx=1 and a file of what=1",
     }.items():
         assert in_words_of_the_shell(python, options) == shell
+
+
+@pytest.mark.parametrize("names", ["u,v", "u"])
+def test_variables_of_a_record_with_a_gap_are_drawn(run, tmp_path, names):
+    values = np.random.default_rng(0).standard_normal((9, 4, 5))
+    values[3] = np.nan
+    record = xr.Dataset({name: (("time", "y", "x"), scale * values) for name, scale in (("u", 1.0), ("v", 10.0))})
+    record.assign_coords(time=np.arange(9.0)).to_netcdf(tmp_path / "record.nc")
+    target = tmp_path / f"{len(names)}.png"
+    assert run("plot", tmp_path / "record.nc", "--var", names, "--times", "0,3", "--out", target)[0] == 0
+    assert target.stat().st_size > 0

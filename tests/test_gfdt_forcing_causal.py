@@ -45,6 +45,27 @@ def test_strengths_are_the_integrals():
     assert set(got.data_vars) == {"strength"}  # no error bars, no significance
 
 
+@pytest.mark.parametrize("kind", ["squared", "signed"])
+def test_strengths_are_in_natural_standard_deviations(kind):
+    """R_kj sd_j/sd_k: the same whatever the units of the components; the significance is the same in any case."""
+    sd = np.array([1.0, 300.0, 0.01])
+    std = xr.DataArray(sd, dims="component")
+    R = estimate(chain(), 0.2, np.random.default_rng(8))
+    factor = std / std.rename(component="component_src")
+    named = {"null_lower": -0.1 + 0 * R.response, "null_upper": 0.1 + 0 * R.response}
+    R = R.assign(named)
+    other = R.map(lambda item: (item * factor).transpose(*item.dims), keep_attrs=True)
+    other = other.assign(observable_std=std).assign_attrs(observable="mean")
+    got, plain = causal_strength(other, kind=kind), causal_strength(R, kind=kind)
+    assert (got.attrs["standardised"], plain.attrs["standardised"]) == (1, 0)
+    for name in plain.data_vars:
+        np.testing.assert_allclose(got[name], plain[name], rtol=1e-9, atol=1e-12)
+    raw = causal_strength(other, kind=kind, standardised=False)
+    power = 2 if kind == "squared" else 1
+    np.testing.assert_allclose(raw.strength, plain.strength * factor.values**power, rtol=1e-9)
+    np.testing.assert_allclose(raw.p_value, got.p_value, rtol=1e-9)
+
+
 def test_quadrature_weights_are_positive():
     """The squared strength is a sum of squares, and its null law needs weights >= 0."""
     for n in (2, 3, 4, 5, 6, 7, 20, 101):
@@ -113,6 +134,8 @@ def test_options_are_checked():
         causal_strength(chain(), kind="cubed")
     with pytest.raises(InputError, match="at least two are needed"):
         causal_strength(chain(), max_lag=0.05)
+    with pytest.raises(InputError, match=r"max_lag=10\.5 is beyond the longest lag of the response, 10"):
+        causal_strength(chain(), max_lag=10.5)
     with pytest.raises(InputError, match="level"):
         causal_strength(chain(), level=1.5)
 

@@ -191,6 +191,93 @@ def test_goals_that_do_not_fit_are_refused(options, message):
         optimal_forcing(plain(), **({"target": vector(1.0, 0.0)} | options))
 
 
+# ---- components of different units
+
+UNITS = np.array([1e3, 1e-2])
+
+
+def in_other_units(R, std=(0.5, 2.0)):
+    """The same system with its components measured in other units: R_ij u_i / u_j, and the spread u_i sd_i."""
+    u = xr.DataArray(UNITS, dims="component")
+    factor = u / u.rename(component="component_src")
+    out = R.map(lambda item: (item * factor).transpose(*item.dims), keep_attrs=True)
+    return out.assign(observable_std=u * vector(*std)).assign_attrs(R.attrs | {"observable": "mean"})
+
+
+def known(R, std=(0.5, 2.0)):
+    R = R if isinstance(R, xr.Dataset) else R.to_dataset(name="response")
+    return R.assign(observable_std=vector(*std)).assign_attrs(observable="mean")
+
+
+@pytest.mark.parametrize("options", [{}, {"target": (0.05, -0.03), "effort": 0.3}, {"time": [0.0, 4.0, 10.0]}])
+def test_optimal_forcing_does_not_depend_on_units(options):
+    R = noisy(0.1)
+    target = options.pop("target", None)
+    plain_target, other_target = (
+        (None, None) if target is None else (vector(*target), vector(*(np.array(target) * UNITS)))
+    )
+    got = optimal_forcing(in_other_units(R), other_target, **options)
+    same = optimal_forcing(known(R), plain_target, **options)
+    np.testing.assert_allclose(got.forcing / UNITS, same.forcing, rtol=1e-9)
+    np.testing.assert_allclose(got.forcing_scale, UNITS * [0.5, 2.0])
+    if target is None and not options:
+        assert got.attrs["gain"] == pytest.approx(same.attrs["gain"], rel=1e-9)
+        assert float(((got.forcing / got.forcing_scale) ** 2).sum()) == pytest.approx(1.0)
+        # in natural units the leading singular vector of sd^-1 S sd
+        S = step_response(known(R)).response.values[-1] * np.array([0.5, 2.0]) / np.array([[0.5], [2.0]])
+        assert got.attrs["gain"] == pytest.approx(np.linalg.svd(S)[1][0], rel=1e-9)
+
+
+def test_a_scale_is_given_by_hand_or_known_for_the_mean_of_the_state_only():
+    R = known(plain())
+    by_hand = optimal_forcing(plain(), weight=vector(4.0, 0.25), forcing_scale=R.observable_std)
+    np.testing.assert_allclose(by_hand.forcing, optimal_forcing(R).forcing, rtol=1e-12)
+    np.testing.assert_allclose(optimal_forcing(R, forcing_scale=1).forcing_scale, 1.0)
+    for other in (R.assign_attrs(observable="variance"), R.isel(component=[1]), R.drop_vars("observable_std")):
+        np.testing.assert_allclose(optimal_forcing(other).forcing_scale, 1.0)
+    for wrong, message in (
+        (vector(1.0, -1.0), "zeros, negative"),
+        (xr.DataArray([1.0, 2.0], dims="site"), "has dims"),
+        ([1.0, 2.0, 3.0], "shape"),
+        ("big", "pass numbers"),
+    ):
+        with pytest.raises(InputError, match=message):
+            optimal_forcing(R, forcing_scale=wrong)
+
+
+def test_a_homogeneous_field_is_scaled_by_variable():
+    two = xr.concat([field_response()[0], 0.5 * field_response()[0]], "variable")
+    R = (two * xr.DataArray(np.eye(2), dims=("variable", "variable_src"))).transpose(
+        "lag", "variable", "dy", "dx", "variable_src"
+    )
+    dims = {"observable_dims": "variable", "perturbation_dims": "variable_src", "displacement_dims": "dy dx"}
+    R = R.to_dataset(name="response").assign_attrs(dims | {"observable": "mean"})
+    std = xr.DataArray([3.0, 0.01], dims="variable")
+    got = optimal_forcing(R.assign(observable_std=std))
+    assert float(((got.forcing / got.forcing_scale) ** 2).sum()) == pytest.approx(1.0)
+    # variables that do not see each other: the gain, in natural units, is that of the first
+    assert got.attrs["gain"] == pytest.approx((1 - np.exp(-3.6)) / 0.3, rel=1e-5)
+    np.testing.assert_allclose(got.forcing_scale, std)
+
+
+def test_attribution_does_not_depend_on_units():
+    R, y, se = noisy(0.1), np.array([1.0, -0.3]), np.array([0.1, 0.2])
+    got = attribute(in_other_units(R), vector(*(y * UNITS)), vector(*(se * UNITS)))
+    same = attribute(known(R), vector(*y), vector(*se))
+    np.testing.assert_allclose(got.forcing / UNITS, same.forcing, rtol=1e-6)
+    np.testing.assert_allclose(got.stderr / UNITS, same.stderr, rtol=1e-6)
+    np.testing.assert_allclose(got.resolution, same.resolution, rtol=1e-6)
+    assert got.attrs["prior_std"] == pytest.approx(same.attrs["prior_std"], rel=1e-6)
+
+
+def test_the_prior_is_one_number_times_the_scale():
+    y, se, p, scale = np.array([1.0, -0.3]), np.array([0.1, 0.2]), 0.8, np.array([0.5, 2.0])
+    got = attribute(plain(), vector(*y), vector(*se), prior_std=p, forcing_scale=scale)
+    covariance = np.linalg.inv(S_END.T @ np.diag(se**-2) @ S_END + np.diag((p * scale) ** -2))
+    np.testing.assert_allclose(got.forcing, covariance @ S_END.T @ (y / se**2), rtol=1e-4)
+    np.testing.assert_allclose(got.stderr, np.sqrt(np.diag(covariance)), rtol=1e-5)
+
+
 # ---- attribution
 
 
@@ -244,7 +331,25 @@ def test_what_the_data_cannot_tell_is_said():
     assert float(got.stderr[1]) > 3 * 0.8  # open, not pulled to zero
     np.testing.assert_allclose(np.abs(got.direction), np.eye(2), atol=1e-12)
     np.testing.assert_allclose(got.direction_resolution, got.resolution, atol=1e-12)
-    assert "1 forcings are not determined" in got.attrs["summary"]
+    assert "1 of the 2 forcings, taken each by itself, is not determined" in got.attrs["summary"]
+
+
+def test_data_that_the_model_meets_whatever_it_is_do_not_test_it():
+    got = attribute(plain(), vector(1.0, -0.3), 0.001)
+    assert np.isnan(got.attrs["p_value"])
+    assert np.isnan(got.attrs["chi_square"])
+    assert got.attrs["chi_square_dof"] == 0
+    assert "cannot test" in got.attrs["summary"]
+    assert "each forcing is determined by itself" in got.attrs["summary"]
+    assert "prior" not in got.attrs["summary"]
+
+
+def test_a_part_of_the_observables_needs_the_same_part_of_the_response():
+    R = plain().assign_coords(component=["a", "b"], component_src=["a", "b"])
+    change = xr.DataArray([0.8], dims="component", coords={"component": ["b"]})
+    with pytest.raises(InputError, match=r"R\.sel\(component=\['b'\]\)"):
+        attribute(R, change, 0.1)
+    assert attribute(R.sel(component=["b"]), change, 0.1).forcing.dims == ("component_src",)
 
 
 def test_two_forcings_with_the_same_effect_share_it():

@@ -52,6 +52,30 @@ def test_components_with_names_are_chosen_by_name(axes):
             gfdt.plot_responses({"a": array}, at=wrong, ax=axes)
 
 
+def test_a_density_is_drawn_against_its_values_where_it_moves_most(axes):
+    lag, x = np.arange(6.0), np.linspace(-2.0, 2.0, 9)
+    growth = lag * np.exp(-lag / 2)  # nothing at lag 0, most at 2
+    array = xr.DataArray(growth[:, None] * x, dims=("lag", "value"), coords={"lag": lag, "value": x})
+    array[0] = 9.0
+    gfdt.plot_responses({"a": array}, ax=axes)
+    np.testing.assert_allclose(axes.lines[0].get_ydata(), growth[2] * x)
+    assert axes.get_xlabel() == "value"
+    assert axes.get_ylabel() == "response R(lag = 2)"
+    axes.clear()
+    gfdt.plot_responses({"a": array}, at={"lag": 4}, ax=axes)
+    np.testing.assert_allclose(axes.lines[0].get_ydata(), growth[4] * x)
+    axes.clear()
+    gfdt.plot_responses({"a": array}, at={"value": 1.0}, ax=axes)
+    assert axes.get_xlabel() == "lag"
+
+
+def test_a_step_response_is_called_one(axes):
+    lag = np.linspace(0.0, 5.0, 51)
+    relaxing = xr.DataArray(np.exp(-lag), dims="lag", coords={"lag": lag})
+    gfdt.plot_responses(gfdt.step_response(relaxing), ax=axes)
+    assert axes.get_ylabel() == "step response S"
+
+
 def test_errors_leave_out_rounding(axes):
     gfdt.plot_errors(gfdt.compare(response(), {"a": response(0.2), "b": response(1e-14)}), ax=axes)
     a, b = (line.get_ydata() for line in axes.lines[:2])
@@ -67,6 +91,36 @@ def test_snapshots_of_a_field_share_one_colour_scale():
     got = gfdt.plot_snapshots(x, times=(0, 8), ax=axes)
     meshes = [panel.collections[0] for panel in got]
     assert meshes[0].get_clim() == meshes[1].get_clim()
+
+
+def test_a_field_of_two_variables_has_a_row_for_each():
+    from matplotlib.figure import Figure
+
+    values = np.random.default_rng(0).standard_normal((1, 9, 2, 4, 5)) * np.array([1.0, 100.0])[:, None, None]
+    values[0, 3] = np.nan  # a sample that is missing
+    x = xr.DataArray(values, dims=("member", "time", "variable", "y", "x"), coords={"variable": ["u", "T"]})
+    x = x.assign_coords(time=("time", 0.5 * np.arange(9), {"units": "days"}))
+    got = gfdt.plot_snapshots(x, times=(0, 3, 8), ax=Figure().subplots(2, 3))
+    assert len(got) == 6
+    for row in (0, 1):
+        meshes = [panel.collections[0] for panel in got[3 * row : 3 * row + 3]]
+        np.testing.assert_allclose(meshes[2].get_array(), values[0, 8, row])
+        assert {mesh.get_clim() for mesh in meshes} == {(values[0, [0, 8], row].min(), values[0, [0, 8], row].max())}
+    assert [panel.get_title() for panel in got[:3]] == ["time 0 days", "time 1.5 days", "time 4 days"]
+    with pytest.raises(InputError, match=r"samples at time 1\.5"):
+        gfdt.plot_snapshots(x, times=3, ax=Figure().subplots(2, 1))
+    with pytest.raises(InputError, match="1 axes were given for 1 times of 2 variables"):
+        gfdt.plot_snapshots(x, ax=Figure().subplots())
+
+
+def test_a_series_is_broken_where_samples_are_missing(axes):
+    x = np.random.default_rng(0).standard_normal((2, 9, 3))
+    x[0, 4] = np.nan
+    named = {"dims": ("member", "time", "component"), "dt": 1.0}
+    gfdt.plot_snapshots(x, ax=axes, **named)
+    assert np.isnan(axes.lines[0].get_ydata()).tolist() == [False] * 4 + [True] + [False] * 4
+    with pytest.raises(InputError, match="member index 2 does not exist: there are 2"):
+        gfdt.plot_snapshots(x, member=2, ax=axes, **named)
 
 
 def test_series_of_a_vector(axes):

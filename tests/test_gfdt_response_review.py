@@ -114,3 +114,17 @@ def test_units_are_those_of_the_record_or_left_out():
     drift = gfdt.response(run, lambda x: -x, perturbation=gfdt.Drift(lambda x: -x), **options)
     assert "units" not in drift["response"].attrs
     assert drift["observable_std"].attrs["units"] == "K"
+
+
+def test_a_step_response_is_not_integrated_again():
+    lag = np.linspace(0.0, 10.0, 101)
+    step = gfdt.step_response(xr.DataArray(np.exp(-lag), dims="lag", coords={"lag": lag}))
+    for given in (step, step["response"]):
+        with pytest.raises(InputError, match="is a step response"):
+            gfdt.predict(given, lambda t: 0.1 + 0 * t, time=[5.0])
+
+
+def test_before_the_forcing_nothing_changes():
+    lag = np.linspace(0.0, 10.0, 101)
+    kernel = xr.DataArray(np.exp(-lag), dims="lag", coords={"lag": lag})
+    assert gfdt.predict(kernel, lambda t: 0.1 + 0 * t, time=[-1.0, 0.0])["prediction"].values.tolist() == [0.0, 0.0]

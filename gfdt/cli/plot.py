@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from gfdt.cli.inputs import read_point
-from gfdt.cli.options import Config, Out, Overwrite, Var
+from gfdt.cli.options import Config, Out, Overwrite, Var, variable_names
 from gfdt.errors import InputError
 
 if TYPE_CHECKING:
@@ -28,7 +28,10 @@ def plot(
         ),
     ],
     out: Out = None,
-    against: Annotated[str, typer.Option("--against", help="Dim on the horizontal axis: lag, dx, ...")] = "lag",
+    against: Annotated[
+        str | None,
+        typer.Option("--against", help="Dim on the horizontal axis: lag, dx, ... Default: value, if there is, or lag."),
+    ] = None,
     at: Annotated[str | None, typer.Option("--at", help="Where in the other dims, e.g. dy=0,dx=1.")] = None,
     times: Annotated[str, typer.Option("--times", help="Indices of the snapshots of a trajectory.")] = "0",
     var: Var = None,
@@ -42,8 +45,9 @@ def plot(
     from gfdt.cli.compare import read_named
     from gfdt.output import atomic_path, check_output
     from gfdt.plotting.responses import plot_responses
-    from gfdt.plotting.snapshots import plot_snapshots
+    from gfdt.plotting.snapshots import panel_grid, plot_snapshots
     from gfdt.reading import open_dataset
+    from gfdt.trajectory import load_trajectory
 
     first = files[0].partition("=")[2] or files[0]
     inputs = [item.partition("=")[2] or item for item in files]
@@ -56,16 +60,17 @@ def plot(
     if kind == "response":
         plot_responses(read_named(files), against=against, at=read_point(at), ax=figure.subplots())
     elif kind != "trajectory":
-        if against != "lag":
+        if against not in (None, "lag"):
             raise InputError(f"{first} is a {kind}, it has one horizontal axis: leave --against out.")
         _draw(kind, inputs, at, figure.subplots())
     elif len(files) > 1:
         raise InputError(f"{first} is a trajectory: draw one trajectory at a time, or give response files only.")
     else:
         indices = _indices(times)
-        figure.set_size_inches(3.4 * len(indices) + 0.6, 3.2)
-        axes = list(figure.subplots(1, len(indices), squeeze=False)[0])
-        plot_snapshots(first, times=indices, ax=axes, var=var)
+        trajectory = load_trajectory(first, var=variable_names(var), needs_time=False, gaps=True)
+        rows, columns = panel_grid(trajectory, len(indices))
+        figure.set_size_inches(3.4 * columns + 0.6, 3.2 * rows)
+        plot_snapshots(trajectory, times=indices, ax=list(figure.subplots(rows, columns, squeeze=False).flat))
     with atomic_path(target, overwrite=overwrite) as temporary:
         figure.savefig(temporary, dpi=160, format=target.suffix[1:].lower())
     typer.echo(target)

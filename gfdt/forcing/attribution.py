@@ -1,8 +1,8 @@
 r"""Which forcing explains an observed change: the inverse problem, with what it cannot tell.
 
-For a forcing f kept since t = 0 the change at time t is y = S(t) f + noise. With independent prior f_j ~ N(0, p^2)
-and noise covariance N the posterior is Gaussian (Tikhonov's solution; Tarantola, Inverse Problem Theory, 2005,
-ch. 3),
+For a forcing f kept since t = 0 the change at time t is y = S(t) f + noise. With independent prior f_j ~ N(0, p^2),
+f in units of its scale (:mod:`gfdt.forcing.scale`; S to match), and noise covariance N the posterior is Gaussian
+(Tikhonov's solution; Tarantola, Inverse Problem Theory, 2005, ch. 3),
 
     C_post = (S' N^-1 S + p^-2 I)^-1,      <f> = C_post S' N^-1 y,
     resolution = diag(C_post S' N^-1 S) = 1 - C_post,jj / p^2.
@@ -33,6 +33,7 @@ from gfdt.forcing.drive import aligned
 from gfdt.forcing.optimal import target_values
 from gfdt.forcing.posterior import Posterior
 from gfdt.forcing.reading import ResponseFunction, read_response
+from gfdt.forcing.scale import read_scale
 from gfdt.forcing.spline import integral_weights
 from gfdt.forcing.steering import Steering
 from gfdt.validation import is_number, number, shown
@@ -45,6 +46,8 @@ __all__ = ["attribute"]
 _MAX_UNKNOWNS = 4096  # a dense problem: its factorisation takes seconds at this size
 _MAX_DIRECTIONS = 256
 _PASSES = 12
+_REJECTED = 1e-3  # p-value below which it is said that no constant forcing explains the change
+_TESTABLE = 0.5  # degrees of freedom left by the fit; with fewer the data are met whatever the model
 
 
 def attribute(
@@ -53,6 +56,7 @@ def attribute(
     stderr: xr.DataArray | float,
     *,
     prior_std: float | None = None,
+    forcing_scale: xr.DataArray | NDArray[np.float64] | float | None = None,
     confidence: float = 0.95,
 ) -> xr.Dataset:
     r"""Find the constant forcing, switched on at t = 0, that explains an observed change.
@@ -67,8 +71,13 @@ def attribute(
     stderr : DataArray like ``observed_change``, or number > 0
         Standard error of y; errors of different observables, sites and times are taken as independent.
     prior_std : float > 0, optional
-        p, the size of forcing thought possible. Default None: the largest that the data do not reject; see
-        :mod:`gfdt.forcing.attribution`.
+        p, the size of forcing thought possible, in units of ``forcing_scale``. Default None: the largest that the
+        data do not reject; see :mod:`gfdt.forcing.attribution`.
+    forcing_scale : DataArray over the perturbed dims, array or number > 0, optional
+        What a forcing of size 1 is in each direction, in the unit of the forcing: without it one p could not serve
+        directions of different units. Default: the natural standard deviation of each component where R carries it,
+        otherwise 1, as in :func:`gfdt.optimal_forcing`; with a part of the observables,
+        ``R.sel(component=[...])``, pass ``forcing_scale=R.observable_std`` of the whole.
     confidence : float in (0, 1)
         Level of the credible band. Default 0.95, the custom.
 
@@ -77,16 +86,18 @@ def attribute(
     Dataset
         ``forcing`` with ``stderr`` (posterior standard deviation), ``lower``, ``upper``; ``resolution`` in [0, 1] and
         ``constrained`` (resolution above 1/2), all with the dims of a forcing; ``explained``, the change S f, and
-        ``residual`` = y - S f, like y. Up to 256 unknowns also ``direction`` (mode, \*perturbed), the independent
-        combinations of forcings from the best to the least known, and ``direction_resolution`` (mode): those near 0
-        are the null space. Attributes: ``prior_std``, ``degrees_of_freedom`` (the trace of the resolution),
-        ``chi_square`` of the residual with ``chi_square_dof`` and ``p_value``: a small p says that no constant
-        forcing of these directions explains y; ``summary`` in words.
+        ``residual`` = y - S f, like y; ``forcing_scale``. Up to 256 unknowns also ``direction`` (mode, \*perturbed),
+        the independent combinations of forcings in units of their scale, from the best to the least known, and
+        ``direction_resolution`` (mode): those near 0 are the null space. Attributes: ``prior_std``,
+        ``degrees_of_freedom`` (the trace of the resolution), ``chi_square`` of the residual with ``chi_square_dof``
+        and ``p_value``: a small p says that no constant forcing of these directions explains y. Where the fit leaves
+        less than half a degree of freedom (as many unknowns as data, all determined) the data are met whatever the
+        model: chi_square and p_value are then NaN, chi_square_dof 0. ``summary`` in words.
 
     Raises
     ------
     InputError
-        If y or its error do not fit R, or there are more than 4096 unknowns or data.
+        If y, its error or the scale do not fit R, or there are more than 4096 unknowns or data.
 
     Warns
     -----
@@ -106,7 +117,8 @@ def attribute(
     R = read_response(response)
     y, times = _read_change(observed_change, R)
     noise = _read_stderr(stderr, observed_change, R, y)
-    problem = _Problem(R, integral_weights(R.lags, R.lags[-1:] if times is None else times))
+    weights = integral_weights(R.lags, R.lags[-1:] if times is None else times)
+    problem = _Problem(R, weights, read_scale(forcing_scale, R))
     _refuse_large(problem, y.size)
     matrix = problem.matrix()
     found = _solve(problem, matrix, y, noise, np.zeros(matrix.shape[1]), prior_std)
@@ -120,17 +132,27 @@ def attribute(
 
 @dataclass(frozen=True)
 class _Problem:
-    """S at the times of the data as one dense matrix, and its errors."""
+    """S at the times of the data as one dense matrix, and its errors, for forcings in units of their scale."""
 
     response: ResponseFunction
     lag_weights: NDArray[np.float64]  # (time, lag)
+    scale: xr.DataArray  # over the perturbed dims
 
     @property
     def n_unknowns(self) -> int:
         return int(np.prod(self.response.source_shape))
 
+    @property
+    def unit(self) -> NDArray[np.float64]:
+        """The scale of each unknown, the same at all sites: (source,)."""
+        flat = self.scale.values.ravel()
+        return np.tile(flat, self.n_unknowns // flat.size)
+
     def matrix(self) -> NDArray[np.float64]:
-        """(time * target, source): columns are the changes under a unit forcing of each direction (at each site)."""
+        """(time * target, source): columns are the changes under a forcing of one scale along each direction."""
+        return self._unscaled() * self.unit
+
+    def _unscaled(self) -> NDArray[np.float64]:
         R = self.response
         n_sites = int(np.prod(R.shape(R.displacement)))
         kernel = np.tensordot(self.lag_weights, R.values, axes=(1, 0))
@@ -145,15 +167,14 @@ class _Problem:
         return kernel[:, :, index, :].reshape(-1, n_sites * R.n_perturbed)
 
     def error_covariance(self, forcing: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Covariance of S f from the errors of S; zero without error bars."""
+        """Covariance of S f from the errors of S, f in units of its scale; zero without error bars."""
         R = self.response
         n_data = self.lag_weights.shape[0] * int(np.prod(R.target_shape))
         if R.stderr is None or not forcing.any():
             return np.zeros((n_data, n_data))
         # one time after the other: each is the change that a constant forcing has made by then
-        changes = [
-            Steering(R, row[None], np.ones(1)).achieved(forcing.reshape(1, *R.source_shape)) for row in self.lag_weights
-        ]
+        real = (forcing * self.unit).reshape(1, *R.source_shape)
+        changes = [Steering(R, row[None], np.ones(1)).achieved(real) for row in self.lag_weights]
         if R.influence is None:
             return np.diag(np.concatenate([np.ravel(item.stderr) ** 2 for item in changes if item.stderr is not None]))
         n_units = R.influence.shape[0]
@@ -235,7 +256,7 @@ def _labelled(
 ) -> xr.Dataset:
     R = problem.response
     shape, dims = R.source_shape, R.source_dims
-    sd = np.sqrt(found.variance)
+    mean, sd = found.mean * problem.unit, np.sqrt(found.variance) * problem.unit
     half = stats.norm.ppf(0.5 + confidence / 2) * sd
     explained = (matrix @ found.mean).reshape(y.shape)
     target_dims: tuple[str, ...] = ("time", *R.target_dims)
@@ -246,10 +267,10 @@ def _labelled(
         coords["time"] = ("time", times, {"long_name": "time since the forcing set in", "units": R.unit})
     data: dict[str, Any] = {}
     for name, values, text in (
-        ("forcing", found.mean, "constant forcing that explains the change, posterior mean"),
+        ("forcing", mean, "constant forcing that explains the change, posterior mean"),
         ("stderr", sd, "posterior standard deviation of the forcing"),
-        ("lower", found.mean - half, "lower end of the credible band of the forcing"),
-        ("upper", found.mean + half, "upper end of the credible band of the forcing"),
+        ("lower", mean - half, "lower end of the credible band of the forcing"),
+        ("upper", mean + half, "upper end of the credible band of the forcing"),
         ("resolution", found.resolution, "share of the forcing that the data determine"),
         ("constrained", found.resolution > 0.5, "whether the data determine more than half of the forcing"),
     ):
@@ -258,29 +279,50 @@ def _labelled(
     data["residual"] = (target_dims, y - explained, {"long_name": "observed less explained change", "units": "1"})
     if found.mean.size <= _MAX_DIRECTIONS:
         vectors = found.directions.reshape(-1, *shape)
-        text = "independent combination of forcings, best known first"
+        text = "independent combination of forcings in units of their scale, best known first"
         data["direction"] = (("mode", *dims), vectors, {"long_name": text, "units": "1"})
         text = "share of the combination that the data determine"
         data["direction_resolution"] = ("mode", found.gains, {"long_name": text, "units": "1"})
     freedom = float(found.gains.sum())
     dof = y.size - freedom
-    p_value = float(stats.chi2.sf(found.chi_square, dof)) if dof >= 0.5 else float("nan")
-    if p_value < 1e-3:
+    chi_square, p_value = found.chi_square, float(stats.chi2.sf(found.chi_square, max(dof, _TESTABLE)))
+    if dof < _TESTABLE:
+        chi_square, dof, p_value = float("nan"), 0.0, float("nan")
+    if p_value < _REJECTED:
         warnings.warn(
-            f"no constant forcing explains the observed change: chi^2 = {found.chi_square:.4g} for {dof:.3g} degrees "
+            f"no constant forcing explains the observed change: chi^2 = {chi_square:.4g} for {dof:.3g} degrees "
             f"of freedom (p = {p_value:.1g}); another direction is forced, the forcing varies, or stderr is too small.",
             ReliabilityWarning,
             stacklevel=3,
         )
-    open_ones = int((found.resolution <= 0.5).sum())
-    return xr.Dataset(data, coords=coords).assign_attrs(
-        title="attribution of an observed change to a constant forcing",
-        confidence=float(confidence),
-        prior_std=found.prior_std,
-        degrees_of_freedom=freedom,
-        chi_square=found.chi_square,
-        chi_square_dof=float(dof),
-        p_value=p_value,
-        summary=f"{y.size} data determine {freedom:.1f} combinations of {found.mean.size} forcings; {open_ones} "
-        f"forcings are not determined by themselves and rest on the prior, 0 +- {found.prior_std:.3g}",
+    return (
+        xr.Dataset(data, coords=coords)
+        .assign(forcing_scale=problem.scale)
+        .assign_attrs(
+            title="attribution of an observed change to a constant forcing",
+            confidence=float(confidence),
+            prior_std=found.prior_std,
+            degrees_of_freedom=freedom,
+            chi_square=chi_square,
+            chi_square_dof=float(dof),
+            p_value=p_value,
+            summary=_summary(y.size, found, p_value),
+        )
     )
+
+
+def _summary(n_data: int, found: Posterior, p_value: float) -> str:
+    """What the data say and what they leave open, in words."""
+    n, n_open = found.mean.size, int((found.resolution <= 0.5).sum())
+    one, each = found.prior_std, "" if n == 1 else "each "
+    left = f"{n_open} of the {n} forcings, taken {each}by itself, {'is' if n_open == 1 else 'are'} not determined: "
+    left += f"less than half of it comes from the data, the rest from the prior, 0 +- {one:.3g} forcing_scale"
+    parts = [
+        f"{n_data} data determine {found.gains.sum():.1f} combinations of {n} forcing{'s' * (n > 1)}",
+        left if n_open else ("it is determined" if n == 1 else "each forcing is determined by itself"),
+        "the data cannot test whether a constant forcing is the cause: the fit leaves no degree of freedom"
+        if np.isnan(p_value)
+        else f"a constant forcing of these directions {'does not explain' if p_value < _REJECTED else 'may explain'} "
+        f"the change (p = {p_value:.2g})",
+    ]
+    return "; ".join(parts)

@@ -11,6 +11,10 @@ r"""Who drives whom: cumulative strength of the links of a response matrix, with
   corrected for being estimated from n - 1 degrees of freedom. Without influences the lags count as one (nu = 1), the
   cautious choice.
 
+Where the natural standard deviations sd are known, R is measured by them, R_kj sd_j/sd_k: the response of component k,
+in its natural spread, to a push of component j by its own. Strengths of components of different units are then
+comparable. Tests do not depend on it.
+
 Many links are tested at once: p-values are adjusted by Benjamini and Hochberg, so that of the links that are reported
 the part that is false is at most the level, on average.
 """
@@ -26,6 +30,7 @@ from scipy import stats
 from gfdt.errors import InputError
 from gfdt.forcing.propagation import propagate
 from gfdt.forcing.reading import ResponseFunction, read_response
+from gfdt.forcing.scale import natural_scale
 from gfdt.forcing.spline import apply_to_lags, integral_weights
 from gfdt.validation import number, one_of
 
@@ -44,6 +49,7 @@ def causal_strength(
     max_lag: float | None = None,
     level: float = 0.05,
     self_links: bool = False,
+    standardised: bool = True,
 ) -> xr.Dataset:
     r"""Return the cumulative strength of every link, and which are significant.
 
@@ -54,12 +60,16 @@ def causal_strength(
     kind : "squared" or "signed"
         D = int R^2 dt (how strong, whatever the sign) or int R dt (which way in the end). Default "squared".
     max_lag : float, optional
-        tau, rounded down to a lag. Default: the longest lag.
+        tau, rounded down to a lag, at most the longest lag. Default: the longest lag.
     level : float in (0, 1)
         False discovery rate of ``link``. Default 0.05, the custom.
     self_links : bool
         Whether a component's response to its own kick (or a field's at displacement zero) is tested too. Default
         False: R(0) = I makes it a link by construction, which would only loosen the adjusted level for the others.
+    standardised : bool
+        Whether D is that of R_kj sd_j/sd_k, comparable between components of different units; p-values are the same.
+        It needs the response of the mean of the state to pushes of the same state, with ``observable_std``; of any
+        other R it is the plain one. Default True; False: D in the units of R.
 
     Returns
     -------
@@ -69,17 +79,23 @@ def causal_strength(
         ``link`` (p_adjusted <= level); NaN and False for self-links that are not tested. Where R carries a band
         ``null_lower``, ``null_upper`` of a null model, ``strength_outside`` integrates R only at the lags where it
         leaves the band, and without error bars ``link`` is where that is not zero. Attributes ``kind``, ``max_lag``,
-        ``level``, ``n_tests``, ``n_links``.
+        ``level``, ``n_tests``, ``n_links``, and ``standardised`` (1 or 0: whether R was measured in natural standard
+        deviations).
 
     Raises
     ------
     InputError
-        If an option is out of range or fewer than two lags are left.
+        If an option is out of range, ``max_lag`` exceeds the lags, or fewer than two lags are left.
     """
     one_of("kind", kind, ("squared", "signed"))
     number("level", level, low=0.0, high=1.0)
     number("max_lag", max_lag, low=0.0, optional=True)
     R = read_response(response)
+    if max_lag is not None and max_lag > R.lags[-1] * (1 + 1e-9):
+        raise InputError(
+            f"max_lag={max_lag:g} is beyond the longest lag of the response, {R.lags[-1]:g}: give at most that, or "
+            "estimate R to a larger max_lag."
+        )
     keep = int(np.count_nonzero(R.lags <= (np.inf if max_lag is None else max_lag * (1 + 1e-9))))
     if keep < 2:
         raise InputError(f"max_lag={max_lag:g} leaves {keep} lag(s) of spacing {R.lags[1]:g}: at least two are needed.")
@@ -94,8 +110,13 @@ def causal_strength(
         found["link"] = (outside != 0) & tested
     if outside is not None:
         found["strength_outside"] = outside
+    ratio = _spread_ratio(R) if standardised else None
+    if ratio is not None:
+        for key in {"strength", "noise", "strength_outside"} & set(found):
+            found[key] = found[key] * (ratio**2 if kind == "squared" else ratio)
     long_names = {
-        "strength": f"integral of the {'squared ' if kind == 'squared' else ''}response over the lags",
+        "strength": f"integral of the {'squared ' if kind == 'squared' else ''}response over the lags"
+        + ("" if ratio is None else ", in natural standard deviations"),
         "noise": "strength that noise alone would give",
         "z": "strength less that of noise, in standard deviations of the noise",
         "p_value": "probability of such a strength without a link",
@@ -111,6 +132,7 @@ def causal_strength(
         max_lag=float(R.lags[keep - 1]),
         level=float(level),
         self_links=int(self_links),
+        standardised=int(ratio is not None),
         n_tests=int(tested.sum()) if "p_value" in found else 0,
         n_links=int(found["link"].sum()) if "link" in found else 0,
     )
@@ -177,6 +199,15 @@ def _tests(p: NDArray[np.float64], tested: NDArray[np.bool_], level: float) -> d
     if tested.any():
         adjusted[tested] = stats.false_discovery_control(p[tested], method="bh")
     return {"p_value": raw, "p_adjusted": adjusted, "link": np.nan_to_num(adjusted, nan=1.0) <= level}
+
+
+def _spread_ratio(response: ResponseFunction) -> NDArray[np.float64] | None:
+    """sd_j/sd_k for every entry of R without lag, or None where the record does not tell it."""
+    sources = natural_scale(response)
+    if sources is None or response.natural is None:
+        return None
+    observed = response.natural.reshape((*response.natural.shape, *(1 for _ in response.perturbed)))
+    return sources.reshape(response.shape(response.perturbed)) / observed
 
 
 def _self_links(response: ResponseFunction) -> NDArray[np.bool_]:

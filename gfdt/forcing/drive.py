@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Drive", "Forcing", "Function", "Named", "Sampled", "read_forcing"]
 
+# What is compared with the change of observables: a part of it goes with the same part of the response.
+_CHANGES = ("observed_change", "the target", "stderr")
+
 Series = xr.DataArray | Callable[["NDArray[np.float64]"], Any]
 Forcing = Series | Mapping[str, Series]
 
@@ -82,6 +85,9 @@ class Function:
     def at(self, t: NDArray[np.float64]) -> NDArray[Any]:
         """Values at times t >= 0: shape (len(t), n)."""
         wanted = (t.size, *self.shape)
+        if t.size == 0:  # only times before the forcing begins
+            nothing = np.zeros((0, int(np.prod(self.shape, dtype=np.int64))))
+            return nothing if self.transform is None else self.transform(nothing)
         try:
             values = np.asarray(self.call(t), dtype=np.float64)
         except (TypeError, ValueError) as error:
@@ -230,7 +236,7 @@ def _sampled(forcing: xr.DataArray, dims: tuple[str, ...], response: ResponseFun
 
 
 def aligned(array: xr.DataArray, coords: Mapping[str, Any], what: str) -> xr.DataArray:
-    """Return an array in the order of the response's labels; refuse other labels."""
+    """Return an array in the order of the labels of the response; refuse other labels, and say how to take a part."""
     for dim, labels in coords.items():
         if dim not in array.dims or dim not in array.coords:
             continue
@@ -238,9 +244,15 @@ def aligned(array: xr.DataArray, coords: Mapping[str, Any], what: str) -> xr.Dat
         if np.array_equal(ours, theirs):
             continue
         if set(ours.tolist()) != set(theirs.tolist()):
+            advice = f"use the same labels, or none (drop_vars({dim!r}))"
+            if set(theirs.tolist()) < set(ours.tolist()):
+                advice = (
+                    f"select the same of the response, R.sel({dim}={shown(theirs.tolist())})"
+                    if what in _CHANGES
+                    else f"fill up the others, e.g. with .reindex({dim}={shown(ours.tolist())}, fill_value=0)"
+                )
             raise InputError(
-                f"{what} has {dim} = {shown(theirs.tolist())}, the response {shown(ours.tolist())}: use the same "
-                f"labels, or none (drop_vars({dim!r}))."
+                f"{what} has {dim} = {shown(theirs.tolist())}, the response {shown(ours.tolist())}: {advice}."
             )
         array = array.sel({dim: ours})
     return array

@@ -65,7 +65,7 @@ def green_function(
             f"R has dims {shown(R.dims)} without displacements: a Green function in wavenumber needs the "
             "response of a homogeneous field, gfdt.response(..., homogeneous=('y', 'x')); susceptibility takes any."
         )
-    omega = read_frequencies(frequencies, R.lags)
+    omega = read_frequencies(frequencies, R.lags, stacklevel=2)
     weights = fourier_weights(R.lags, omega) * taper_weights(R.lags, taper)
     real, imag = (_part(R, weights, pick) for pick in (np.real, np.imag))
     missing = truncated_part(R, float(_largest_local(R, weights)))

@@ -12,6 +12,7 @@ from gfdt.errors import InputError
 from gfdt.forcing.drive import aligned
 from gfdt.forcing.linear_range import linear_range
 from gfdt.forcing.reading import ResponseFunction, read_response
+from gfdt.forcing.scale import read_scale
 from gfdt.forcing.steering import Steering, solve_least_squares
 from gfdt.validation import is_number, number, shown
 
@@ -27,15 +28,17 @@ def optimal_forcing(
     *,
     effort: float | None = None,
     weight: xr.DataArray | None = None,
+    forcing_scale: xr.DataArray | NDArray[np.float64] | float | None = None,
     time: Sequence[float] | NDArray[Any] | xr.DataArray | None = None,
 ) -> xr.Dataset:
     r"""Find the forcing whose response comes closest to a target.
 
-        minimise  sum_i w_i (L f - target)_i^2 + effort |f|^2,
+        minimise  sum_i w_i (L f - target)_i^2 + effort |f/scale|^2,
 
     L f = S(T) f for a constant forcing kept up to the longest lag T, or int R(t_end - t') f(t') dt' for a forcing
-    over the given times, with |f|^2 = int |f|^2 dt. Without a target: the unit forcing, |f| = 1, with the largest
-    response |L f|_w (the leading singular vector).
+    over the given times, with |f/scale|^2 = int sum_j (f_j/scale_j)^2 dt. Without a target: the unit forcing,
+    |f/scale| = 1, with the largest response |L f|_w (the leading singular vector). The scale makes components of
+    different units comparable.
 
     Parameters
     ----------
@@ -44,12 +47,17 @@ def optimal_forcing(
     target : DataArray with the observable's dims (and the sites ``y, x`` of a homogeneous field), number, or None
         The change that is wanted. A number where there is one observable.
     effort : float >= 0, optional
-        Price of forcing, in the unit of (weighted) target^2 / forcing^2. Default None: the squared error that R's own
-        error would add, E|dL f|^2 = f' V f, takes its place. The forcing then minimises the EXPECTED squared misfit:
-        directions along which L is not known are not used. Without error bars there is none, and the forcing is the
-        shortest that comes closest.
+        Price of forcing, in the unit of (weighted) target^2 / (forcing/scale)^2. Default None: the squared error that
+        R's own error would add, E|dL f|^2 = f' V f, takes its place. The forcing then minimises the EXPECTED squared
+        misfit: directions along which L is not known are not used. Without error bars there is none, and the forcing
+        is the shortest (in its scale) that comes closest.
     weight : DataArray with the observable's dims, optional
         w_i >= 0. Default: 1/observable_std^2 where R carries it (misfits in natural standard deviations), otherwise 1.
+    forcing_scale : DataArray over the perturbed dims, array or number > 0, optional
+        The scale, in the unit of the forcing. Default: the natural standard deviation of each component, where R is
+        the response of the mean of the state to a push of the same state (dims ``component`` and ``component_src``)
+        and carries ``observable_std``; otherwise 1. A selection of observables, ``R.sel(component=[...])``, no longer
+        knows it: pass ``forcing_scale=R.observable_std`` of the whole.
     time : array, optional
         Times of the forcing, linear between them; the target is to be reached at the last. Not longer than the lags.
         Default: a constant forcing.
@@ -59,15 +67,15 @@ def optimal_forcing(
     Dataset
         ``forcing`` (``time``, if given, then the perturbed dims; for a homogeneous field after the sites),
         ``achieved`` with ``achieved_stderr``, ``achieved_lower``, ``achieved_upper`` (the error of R only: the
-        forcing is taken as given) and ``target``, ``residual`` = achieved - target. Attributes: ``misfit``, the
-        weighted norm of the residual over that of the target; ``effort_rule``; ``linear_range`` of what is achieved.
-        Without a target: ``gain``, the largest response, and ``gain_stderr``; of a noisy R the gain is biased upward
-        by about its error.
+        forcing is taken as given), ``forcing_scale``, and ``target``, ``residual`` = achieved - target. Attributes:
+        ``misfit``, the weighted norm of the residual over that of the target; ``effort_rule``; ``linear_range`` of
+        what is achieved. Without a target: ``gain``, the largest response, and ``gain_stderr``; of a noisy R the gain
+        is biased upward by about its error.
 
     Raises
     ------
     InputError
-        If target, weight or time do not fit R.
+        If target, weight, scale or time do not fit R.
 
     Warns
     -----
@@ -83,7 +91,9 @@ def optimal_forcing(
     """
     number("effort", effort, low=0.0, closed=True, optional=True)
     R = read_response(response)
-    steering = Steering.constant(R) if time is None else Steering.over(R, time)
+    scale = read_scale(forcing_scale, R)
+    flat = scale.values.ravel()
+    steering = Steering.constant(R, flat) if time is None else Steering.over(R, time, flat)
     w = _weight(weight, R)
     penalty, rule = _penalty(steering, effort, w)
     if target is None:
@@ -92,18 +102,18 @@ def optimal_forcing(
         wanted = target_values(target, R, "the target")
         root = np.sqrt(w)
         goal = steering.to_modes(wanted) * root
-        # In the unknown N^(1/2) f the shortest solution is that of least int |f|^2 dt, whatever the time steps.
-        scale = 1 / np.sqrt(steering.cost)
-        rows = steering.matrix * root[:, None] * scale
-        prices = [None] * rows.shape[0] if penalty is None else list(penalty * scale)
-        modes = np.stack([solve_least_squares(*item) * scale for item in zip(rows, goal, prices, strict=True)])
+        # In the unknown N^(1/2) f the shortest solution is that of least int |f/scale|^2 dt, whatever the time steps.
+        unit = 1 / np.sqrt(steering.cost)
+        rows = steering.matrix * root[:, None] * unit
+        prices = [None] * rows.shape[0] if penalty is None else list(penalty * unit)
+        modes = np.stack([solve_least_squares(*item) * unit for item in zip(rows, goal, prices, strict=True)])
     forcing = steering.to_forcing(modes)
     achieved = steering.achieved(forcing)
     half = None if achieved.stderr is None else achieved.quantile * achieved.stderr
     verdict, _ = (
         ("undetermined", None) if target is None else linear_range(achieved.value, half, R.natural, stacklevel=2)
     )
-    out = _labelled(steering, forcing)
+    out = _labelled(steering, forcing).assign(forcing_scale=scale)
     said = {"long_name": "change that the forcing is expected to make", "units": "1"}
     out = out.assign(achieved.variables("achieved", R.target_dims, said, prefix="achieved_", keep_influence=False))
     field_weight = w.reshape((*R.shape(R.observed), *(1 for _ in R.displacement)))
@@ -181,12 +191,12 @@ def _penalty(steering: Steering, effort: float | None, weight: NDArray[np.float6
 
 def _leading(steering: Steering, weight: NDArray[np.float64]) -> NDArray[Any]:
     """The unit forcing of largest response: at one wavenumber the leading right singular vector."""
-    root, scale = np.sqrt(weight)[:, None], 1 / np.sqrt(steering.cost)
-    _, strengths, vectors = np.linalg.svd(steering.matrix * root * scale, full_matrices=False)
+    root, unit = np.sqrt(weight)[:, None], 1 / np.sqrt(steering.cost)
+    _, strengths, vectors = np.linalg.svd(steering.matrix * root * unit, full_matrices=False)
     best = int(np.argmax(strengths[:, 0]))
-    vector = vectors[best, 0].conj() * scale
-    # The sign (or phase) is free: the largest entry is real and positive.
-    peak = vector[np.argmax(np.abs(vector))]
+    vector = vectors[best, 0].conj() * unit
+    # The sign (or phase) is free: the largest entry, in the scale of the forcing, is real and positive.
+    peak = vector[np.argmax(np.abs(vectors[best, 0]))]
     modes = np.zeros((steering.matrix.shape[0], vector.size), dtype=steering.matrix.dtype)
     modes[best] = vector * np.conj(peak) / abs(peak)
     # A wavenumber and its mirror image may both be in the half-plane: going through the real field makes them agree.

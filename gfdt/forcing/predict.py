@@ -66,10 +66,10 @@ def predict(
     Dataset
         ``prediction`` (time, \*observed dims), with error bars also ``stderr``, ``lower``, ``upper`` and (where R has
         it) ``influence``; ``shift``, the size of the change in natural standard deviations of the observable, where R
-        carries ``observable_std``. Attributes: ``linear_range`` ("inside", "outside" or "undetermined", see
-        :mod:`gfdt.forcing.linear_range`), ``truncated_tail`` (what is missing because R ends, part of the largest
-        change; :mod:`gfdt.forcing.tail`), ``quadrature_error`` (relative, of
-        the forcing), ``lag_error`` (of a step response, by the spacing of the lags; :mod:`gfdt.forcing.resolution`).
+        carries ``observable_std``, which is returned too. Attributes: ``linear_range`` ("inside", "outside" or
+        "undetermined", see :mod:`gfdt.forcing.linear_range`), ``truncated_tail`` (what is missing because R ends, part
+        of the largest change; :mod:`gfdt.forcing.tail`), ``quadrature_error`` (relative, of the forcing),
+        ``lag_error`` (of a step response, by the spacing of the lags; :mod:`gfdt.forcing.resolution`).
 
     Raises
     ------
@@ -126,6 +126,8 @@ def predict(
     if shift is not None:
         said = {"long_name": "predicted change in natural standard deviations of the observable", "units": "1"}
         variables["shift"] = xr.Variable(dims, shift, said)
+    if natural is not None:
+        variables["observable_std"] = R.source["observable_std"].variable
     coords = {"time": ("time", times, {"long_name": "time", "units": R.unit}), **R.side_coords(R.observed)}
     if isinstance(forcing, xr.DataArray):
         coords |= {site: forcing[site] for site in R.sites if site in forcing.coords}

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import xarray as xr
 
-from gfdt.errors import InputError
+from gfdt.errors import InputError, ReliabilityWarning
 from gfdt.forcing.propagation import Estimate
 from gfdt.responses.sums import standard_error
 
@@ -17,16 +18,32 @@ if TYPE_CHECKING:
 __all__ = ["read_frequencies", "spectrum_variables"]
 
 
-def read_frequencies(frequencies: Any, lags: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return omega: what was asked for, or as many as lags up to the Nyquist frequency pi/h, h the mean spacing."""
+def read_frequencies(frequencies: Any, lags: NDArray[np.float64], *, stacklevel: int) -> NDArray[np.float64]:
+    """Return omega: what was asked for, or as many as lags up to the Nyquist frequency pi/h, h the mean spacing.
+
+    Warns
+    -----
+    ReliabilityWarning
+        If some lie above the Nyquist frequency, where nothing but the spline between the lags decides.
+    """
+    nyquist = np.pi * (lags.size - 1) / lags[-1]
     if frequencies is None:
-        return np.linspace(0.0, np.pi * (lags.size - 1) / lags[-1], lags.size)
+        return np.linspace(0.0, nyquist, lags.size)
     try:
         omega = np.atleast_1d(np.asarray(getattr(frequencies, "values", frequencies), dtype=np.float64))
     except (TypeError, ValueError) as error:
         raise InputError(f"frequencies are not real numbers ({error}): pass angular frequencies omega.") from error
     if omega.ndim != 1 or omega.size == 0 or not np.isfinite(omega).all():
         raise InputError(f"frequencies has shape {omega.shape}: pass a list of finite angular frequencies omega.")
+    highest = float(np.abs(omega).max())
+    if highest > nyquist * (1 + 1e-9):
+        warnings.warn(
+            f"frequencies up to {highest:.4g} are asked for, the lags resolve up to their Nyquist frequency pi/spacing "
+            f"= {nyquist:.4g}: beyond it the result is that of the interpolation between lags; ask for lower "
+            "frequencies, or estimate R at a finer spacing.",
+            ReliabilityWarning,
+            stacklevel=stacklevel + 1,
+        )
     return omega
 
 

@@ -40,23 +40,26 @@ class Steering:
     lag_weights : (n_steps, n_lags)
         L_m = sum_l lag_weights(m, l) R(t_l).
     measure : (n_steps,)
-        Weights of the integral of |f|^2 over time (1 for a constant forcing).
+        Weights of the integral over time (1 for a constant forcing).
     times : (n_steps,) or None
         Of a time-dependent forcing.
+    scale : (n_perturbed,) or None
+        Forcings are measured by |f/scale|^2; None for 1.
     """
 
     response: ResponseFunction
     lag_weights: NDArray[np.float64]
     measure: NDArray[np.float64]
     times: NDArray[np.float64] | None = None
+    scale: NDArray[np.float64] | None = None
 
     @classmethod
-    def constant(cls, response: ResponseFunction) -> Steering:
+    def constant(cls, response: ResponseFunction, scale: NDArray[np.float64] | None = None) -> Steering:
         """A forcing kept from t = 0 on, judged at the longest lag."""
-        return cls(response, integral_weights(response.lags, response.lags[-1:]), np.ones(1))
+        return cls(response, integral_weights(response.lags, response.lags[-1:]), np.ones(1), scale=scale)
 
     @classmethod
-    def over(cls, response: ResponseFunction, time: Any) -> Steering:
+    def over(cls, response: ResponseFunction, time: Any, scale: NDArray[np.float64] | None = None) -> Steering:
         """A forcing that is linear between the given times, judged at the last of them.
 
         Raises
@@ -76,7 +79,7 @@ class Steering:
         hats = Kernel(response.lags, Sampled(times, np.eye(times.size)))
         ((_, weights),) = hats.chunks(times[-1:], times.size)
         measure = np.convolve(np.diff(times), [0.5, 0.5])
-        return cls(response, np.ascontiguousarray(weights[0].T), measure, times)
+        return cls(response, np.ascontiguousarray(weights[0].T), measure, times, scale)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -85,8 +88,9 @@ class Steering:
 
     @cached_property
     def cost(self) -> NDArray[np.float64]:
-        """Diagonal of N, |f|^2 = f' N f at each wavenumber: (n_steps * n_perturbed,)."""
-        return np.repeat(self.measure, self.response.n_perturbed)
+        """Diagonal of N, |f/scale|^2 = f' N f at each wavenumber: (n_steps * n_perturbed,)."""
+        scale = np.ones(self.response.n_perturbed) if self.scale is None else self.scale
+        return np.outer(self.measure, 1 / scale**2).ravel()
 
     def matrices(self, batch: NDArray[Any]) -> NDArray[Any]:
         """Turn responses (batch, lag, *dims) into L (mode, batch, observed, step * perturbed)."""
@@ -154,7 +158,7 @@ class Steering:
         return out.reshape(batch.shape[0], *self.response.target_shape)
 
     def norm(self, modes: NDArray[Any]) -> float:
-        """Return (sum_x sum |f|^2)^(1/2) with the measure of time, for (mode, step * perturbed)."""
+        """Return (sum_x sum |f/scale|^2)^(1/2) with the measure of time, for (mode, step * perturbed)."""
         return float(np.sqrt((parseval_weights(self.shape)[:, None] * np.abs(modes) ** 2 * self.cost).sum()))
 
 

@@ -57,14 +57,16 @@ def step_response(response: xr.Dataset | xr.DataArray) -> xr.Dataset:
     error, matters = lag_error(R, estimate.value, estimate.stderr)
     if matters:
         warn_of_coarse_lags(error, R, stacklevel=2)
-    units = f"time x {R.source['response'].attrs.get('units', '1')}"
-    attrs = {"long_name": "response to a unit forcing switched on at lag 0 and kept", "units": units}
+    units = R.source["response"].attrs.get("units")
+    said = f"{R.unit} x {units}" if units else f"unknown: {R.unit} x that of R"
+    attrs = {"long_name": "response to a unit forcing switched on at lag 0 and kept", "units": said}
     out = xr.Dataset(estimate.variables("response", ("lag", *R.dims), attrs), coords=dict(R.coords))
     kept = {
         str(name): item for name, item in R.source.data_vars.items() if name in ("observable_mean", "observable_std")
     }
     original = [str(dim) for dim in R.source["response"].dims if dim != "lag"]
     order = [dim for dim in ("unit", "lag", *original) if dim in out.dims]
+    out["response"].attrs["kind"] = "step"  # it stays with the array, which must not be integrated again
     return (
         out.transpose(*order)
         .assign(kept)

@@ -71,19 +71,20 @@ def susceptibility(
     Warns
     -----
     ReliabilityWarning
-        If the tail beyond the longest lag is more than 5 %.
+        If the tail beyond the longest lag is more than 5 %, or frequencies exceed the Nyquist frequency of the lags:
+        what R does between two lags is the spline's guess there.
 
     Examples
     --------
     >>> lag = np.linspace(0.0, 20.0, 201)
     >>> R = xr.DataArray(np.exp(-lag), dims="lag", coords={"lag": lag})
-    >>> chi = susceptibility(R, [0.0, 1.0, 100.0])  # 1/(1 - i omega)
+    >>> chi = susceptibility(R, [0.0, 1.0, 10.0])  # 1/(1 - i omega)
     >>> chi["real"].values.round(4).tolist(), chi["imag"].values.round(4).tolist()
-    ([1.0, 0.5, 0.0001], [0.0, 0.5, 0.01])
+    ([1.0, 0.5, 0.0099], [0.0, 0.5, 0.099])
     """
     number("taper", taper, low=0.0, high=1.0 + 1e-12, closed=True)
     R = read_response(response)
-    omega = read_frequencies(frequencies, R.lags)
+    omega = read_frequencies(frequencies, R.lags, stacklevel=2)
     fade = taper_weights(R.lags, taper)
     weights = fourier_weights(R.lags, omega) * fade
     real, imag = transformed(R, weights)

@@ -9,7 +9,7 @@ import numpy as np
 import xarray as xr
 
 from gfdt.errors import InputError
-from gfdt.plotting.style import new_axes, style_of
+from gfdt.plotting.style import legend_with_room, new_axes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -19,6 +19,8 @@ __all__ = ["plot_prediction", "plot_susceptibility"]
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")  # Okabe-Ito
 _DASHES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (6, 2, 1.5, 2)), (0, (1, 1.2)), (0, (3, 1)), (0, (8, 2)))
 _MAX_LINES = 6  # lines that can be told apart in one panel
+_COMPARABLE = 30.0  # ratio of natural standard deviations up to which lines are seen on one axis in their own units
+_MARKS = 24  # of a true line
 
 
 def plot_prediction(
@@ -28,7 +30,10 @@ def plot_prediction(
     at: Mapping[str, Any] | None = None,
     ax: Axes | None = None,
 ) -> Axes:
-    """Draw a predicted change with its band, and what really happened if that is known.
+    """Draw a predicted change with its band, and, dotted in the same colour, what really happened if that is known.
+
+    Where the natural standard deviations of the observables that are drawn differ by more than a factor of 30, each
+    change is drawn in units of its own (``observable_std`` of the prediction), which the label says.
 
     Parameters
     ----------
@@ -55,7 +60,7 @@ def plot_prediction(
         raise InputError("plot_prediction draws what gfdt.predict returned: pass gfdt.predict(R, forcing).")
     ax = new_axes(ax)
     lines = _lines(prediction, "prediction", "time", at)
-    style = style_of("exact", 0)
+    scales = _scales(lines)
     if truth is not None:
         dataset = truth if isinstance(truth, xr.Dataset) else truth.to_dataset(name="prediction")
         name = "prediction" if "prediction" in dataset else "response"
@@ -63,30 +68,73 @@ def plot_prediction(
             raise InputError(
                 f"the truth has no change over 'time' (found {list(map(str, dataset.data_vars))}): pass one."
             )
-        for index, (_, item) in enumerate(_lines(dataset, name, "time", at)):
-            label = "truth" if index == 0 else "_truth"
-            ax.plot(item["time"].values, item[name].values, **style | {"label": label, "zorder": 1})
-            _band(ax, item, "time", str(style["color"]))
+        order = [dim for dim in prediction["prediction"].dims if dim in dataset[name].dims]
+        _draw_truth(ax, _lines(dataset.transpose(*order, ...), name, "time", at), name, lines, scales)
     for index, (label, item) in enumerate(lines):
-        colour = _COLOURS[index]
+        colour, scale = _COLOURS[index], scales[index]
         text = f"predicted, {label}" if label else "predicted"
         ax.plot(
             item["time"].values,
-            item["prediction"].values,
+            item["prediction"].values / scale,
             color=colour,
             linestyle=_DASHES[index],
             linewidth=1.6,
             label=text,
         )
-        _band(ax, item, "time", colour)
+        _band(ax, item, "time", colour, scale=scale)
     ax.axhline(0.0, color="0.7", linewidth=0.6, zorder=0)
     ax.set_xlabel(_with_unit("time", prediction["time"]))
-    ax.set_ylabel(_with_unit("change of the mean", prediction["prediction"]))
+    standard = any(scale != 1 for scale in scales)
+    ax.set_ylabel(
+        "change in natural standard deviations"
+        if standard
+        else _with_unit("change of the mean", prediction["prediction"])
+    )
     outside = prediction.attrs.get("linear_range") == "outside"
     if outside:
         ax.set_title("beyond the linear range", fontsize="medium", color="#D55E00")
-    ax.legend(frameon=False, fontsize="small")
+    legend_with_room(ax)
     return ax
+
+
+def _scales(lines: list[tuple[str, xr.Dataset]]) -> list[float]:
+    """What each line is divided by: its natural standard deviation where these are far apart, otherwise 1."""
+    plain = [1.0] * len(lines)
+    if any("observable_std" not in item or item["observable_std"].ndim for _, item in lines):
+        return plain
+    spreads = [float(item["observable_std"]) for _, item in lines]
+    if not all(np.isfinite(spread) and spread > 0 for spread in spreads) or max(spreads) <= _COMPARABLE * min(spreads):
+        return plain
+    return spreads
+
+
+def _draw_truth(
+    ax: Axes,
+    truths: list[tuple[str, xr.Dataset]],
+    name: str,
+    lines: list[tuple[str, xr.Dataset]],
+    scales: list[float],
+) -> None:
+    """Dots on a thin line, in the colour (and the scale) of the predicted line with the same label."""
+    labels = [label for label, _ in lines]
+    for position, (label, item) in enumerate(truths):
+        index = labels.index(label) if label in labels else position
+        colour, scale = (_COLOURS[index], scales[index]) if index < len(lines) else ("0.55", 1.0)
+        ax.plot(
+            item["time"].values,
+            item[name].values / scale,
+            color=colour,
+            linewidth=0.8,
+            marker="o",
+            markersize=3.5,
+            markevery=max(item.sizes["time"] // _MARKS, 1),
+            label="truth" if len(truths) == 1 else "_truth",
+            zorder=1.5,
+        )
+        _band(ax, item, "time", colour, scale=scale)
+    if len(truths) > 1:
+        # One entry for all, in no component's colour.
+        ax.plot([], [], color="0.2", linewidth=0.8, marker="o", markersize=3.5, label="truth")
 
 
 def plot_susceptibility(
@@ -191,15 +239,22 @@ def _lines(dataset: xr.Dataset, name: str, against: str, at: Mapping[str, Any] |
     out = []
     for index in np.ndindex(*sizes):
         point = dict(zip(rest, index, strict=True))
-        labels = [f"{dim} {chosen[dim].values[k] if dim in chosen.coords else k}" for dim, k in point.items()]
+        labels = [_entry(chosen, dim, k) for dim, k in point.items()]
         out.append((", ".join(labels), chosen.isel(point)))
     return out
 
 
-def _band(ax: Axes, item: xr.Dataset, against: str, colour: str, prefix: str = "") -> None:
+def _entry(dataset: xr.Dataset, dim: str, index: int) -> str:
+    """The words for an entry of a dim: a name alone, a number with its dim."""
+    label = dataset[dim].values[index] if dim in dataset.coords else index
+    return str(label) if isinstance(label, str) else f"{dim} {label}"
+
+
+def _band(ax: Axes, item: xr.Dataset, against: str, colour: str, prefix: str = "", scale: float = 1.0) -> None:
     low, high = f"{prefix}lower", f"{prefix}upper"
     if low in item and high in item and item[low].dims == (against,):
-        ax.fill_between(item[against].values, item[low].values, item[high].values, color=colour, alpha=0.2, lw=0)
+        ends = (item[low].values / scale, item[high].values / scale)
+        ax.fill_between(item[against].values, *ends, color=colour, alpha=0.2, lw=0)
 
 
 def _with_unit(name: str, array: xr.DataArray) -> str:

@@ -23,7 +23,7 @@ __all__ = ["plot_errors", "plot_responses"]
 def plot_responses(
     responses: xr.Dataset | xr.DataArray | Mapping[str, xr.Dataset | xr.DataArray],
     *,
-    against: str = "lag",
+    against: str | None = None,
     at: Mapping[str, Any] | None = None,
     ax: Axes | None = None,
 ) -> Axes:
@@ -34,11 +34,12 @@ def plot_responses(
     responses : Dataset, DataArray, or mapping of name to either
         What ``gfdt.response`` or ``exact_response`` returned. Names "exact", "dynamical", "analytical", "gaussian"
         and "generative" have their fixed styles.
-    against : str
-        The dim on the horizontal axis: "lag" (default), or a displacement such as "dx".
+    against : str, optional
+        The dim on the horizontal axis: "lag", a displacement such as "dx", or the "value" of a density. Default:
+        "value" where the response has that dim, at the lag (not 0) where it is largest; otherwise "lag".
     at : mapping, optional
         Coordinates of the other dims, nearest taken, e.g. ``{"dy": 0, "dx": 1}``. Default: displacement zero, or
-        the first component's response to its own kick; lag 0.
+        the first component's response to its own kick; lag 0 (but see ``against``).
     ax : Axes, optional
         Where to draw. Default: a new figure.
 
@@ -57,28 +58,46 @@ def plot_responses(
         named = {label: responses}  # type: ignore[dict-item]
     ax = new_axes(ax)
     point: dict[str, Any] = {}
+    at = dict(at or {})
     first = None
     for index, (name, item) in enumerate(named.items()):
         value = response_variable(item, repr(name))
-        first = value if first is None else first
-        point = _point(value, against, at or {})
+        if first is None:
+            first = value
+            against = against or ("value" if "value" in value.dims and "value" not in at else "lag")
+            if against == "value" and "lag" in value.dims and "lag" not in at:
+                at["lag"] = _lag_of_largest(value, at)
+        axis = str(against)
+        point = _point(value, axis, at)
         line = _select(value, point)
         style = style_of(name, index)
-        ax.plot(line[against].values, line.values, label=name, **style)
+        ax.plot(line[axis].values, line.values, label=name, **style)
         if isinstance(item, xr.Dataset) and "lower" in item and "upper" in item:
             low, high = (_select(item[end], point) for end in ("lower", "upper"))
-            ax.fill_between(line[against].values, low.values, high.values, color=style["color"], alpha=0.2, lw=0)
+            ax.fill_between(line[axis].values, low.values, high.values, color=style["color"], alpha=0.2, lw=0)
     if first is None:
         raise InputError('there is nothing to plot: pass responses by name, e.g. {"gaussian": R}.')
     ax.axhline(0.0, color="0.7", linewidth=0.6, zorder=0)
-    ax.set_xlabel(_with_unit(against, first[against]))
+    ax.set_xlabel(_with_unit(axis, first[axis]))
     fixed = ", ".join(_said({dim: value for dim, value in point.items() if first.sizes[dim] > 1}))
     # A long list of coordinates would not fit beside the axis.
-    ax.set_ylabel(f"response R({fixed})" if 0 < len(fixed) <= 20 else "response R")
+    what = "step response S" if all(_kind(item) == "step" for item in named.values()) else "response R"
+    ax.set_ylabel(f"{what}({fixed})" if 0 < len(fixed) <= 20 else what)
     if len(fixed) > 20:
         ax.set_title(fixed, fontsize="medium")
     ax.legend(frameon=False, fontsize="small")
     return ax
+
+
+def _lag_of_largest(value: xr.DataArray, at: Mapping[str, Any]) -> float:
+    """The lag after 0 at which the response at that point is largest."""
+    later = value.isel(lag=slice(1, None)) if value.sizes["lag"] > 1 else value
+    line = _select(later, {dim: x for dim, x in _point(later, "value", at).items() if dim != "lag"})
+    return float(abs(line).max(dim="value").idxmax("lag"))
+
+
+def _kind(item: xr.Dataset | xr.DataArray) -> str:
+    return str(item.attrs.get("kind", ""))
 
 
 def _point(value: xr.DataArray, against: str, at: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["new_axes", "style_of"]
+__all__ = ["legend_with_room", "new_axes", "style_of"]
 
 # Okabe-Ito colours: told apart by colour-blind readers; the dashes tell them apart in grey.
 _KNOWN: dict[str, dict[str, Any]] = {
@@ -35,3 +36,21 @@ def new_axes(ax: Axes | None) -> Axes:
     import matplotlib.pyplot as plt
 
     return plt.subplots(figsize=(5, 3.4), layout="constrained")[1]
+
+
+def legend_with_room(ax: Axes) -> None:
+    """Put the legend at the top of the axes, and raise the upper limit so that nothing that is drawn lies under it."""
+    labels = ax.get_legend_handles_labels()[1]
+    if not labels:
+        return
+    points = 72 / ax.figure.dpi
+    box = ax.get_window_extent()
+    # "small" letters are about 5 points wide and 13 high with their leading; the line in front of them takes 40.
+    column = 5.0 * max(map(len, labels)) + 40
+    columns = max(min(int(box.width * points / column), len(labels)), 1)
+    room = min((13 * math.ceil(len(labels) / columns) + 10) / (box.height * points), 0.5)
+    low, high = ax.get_ylim()
+    # Through the data limits, so that lines drawn later still widen the axes.
+    ax.update_datalim([(ax.dataLim.x0, low + (high - low) / (1 - room))], updatex=False)
+    ax.autoscale_view(scalex=False)
+    ax.legend(frameon=False, fontsize="small", loc="upper left", ncols=columns)
