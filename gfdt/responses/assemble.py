@@ -14,6 +14,7 @@ from scipy import stats
 from gfdt.responses.accumulate import Tile, amplitude_tiles, field_tiles, kick_tiles
 from gfdt.responses.bound import Bound
 from gfdt.responses.correction import Correction
+from gfdt.responses.layout import displacements
 from gfdt.responses.perturbations import Kick, Pattern, Perturbation
 from gfdt.responses.prepare import Prepared
 from gfdt.responses.tiles import StateDeparture, finish
@@ -96,7 +97,7 @@ def frame_of(ready: Prepared, observable: Bound, perturbation: Perturbation, sin
     variable = {dim: value for dim, value in state.items() if dim not in layout.grid_dims}
     moments = (*variable, *extra)
     if isinstance(perturbation, Kick):
-        displaced = {f"d{dim}": np.arange(n) - n // 2 for dim, n in zip(layout.grid_dims, layout.grid, strict=True)}
+        displaced = {f"d{dim}": displacements(n) for dim, n in zip(layout.grid_dims, layout.grid, strict=True)}
         return _frame("field", variable | extra, sources, displaced, (*variable, *displaced, *extra), moments)
     if all(isinstance(item, Pattern) for item in perturbation):
         return _frame("field", state | extra, sources, {}, (*state, *extra), moments)

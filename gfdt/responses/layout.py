@@ -1,7 +1,7 @@
 r"""The two shapes a response can have, behind one call: full matrix, or displacement of a homogeneous field.
 
 Both say how to turn states into series (``transform``), how to correlate them (``product``), and how to label and
-map back what comes out (``to_physical``, ``coords``). A homogeneous field works per wavenumber:
+map back what comes out (``to_physical``). A homogeneous field works per wavenumber:
 R_k(t) = <A_k(t) B_k(0)*>/n_sites has the inverse transform R(r, t) = <A(x + r, t) B(x, 0)>. Several variables at each
 site make R_k a matrix <A_k B_k^H>.
 """
@@ -21,7 +21,6 @@ from gfdt.errors import InputError
 from gfdt.responses.algebra import Algebra
 
 if TYPE_CHECKING:
-    import xarray as xr
     from numpy.typing import NDArray
 
 __all__ = ["FullMatrix", "Homogeneous", "Layout", "displacements"]
@@ -99,10 +98,6 @@ class FullMatrix:
         """sd_j / sd_i: makes R_ij a pure number."""
         spread = _spread(covariance)
         return spread[None, :] / spread[:, None]
-
-    def coords(self, trajectory: xr.DataArray) -> dict[str, Any]:
-        """Names and coordinates of the perturbation's dims."""
-        return {f"{name}_src": trajectory[name].values for name in self.dims}
 
 
 @dataclass(frozen=True)
@@ -272,15 +267,6 @@ class Homogeneous:
     def _inverse(self, values: NDArray[Any]) -> NDArray[np.float64]:
         axes = tuple(range(values.ndim - 1, values.ndim - 1 + len(self.grid)))
         return scipy.fft.irfftn(values.reshape(*values.shape[:-1], *self.half), s=self.grid, axes=axes, workers=-1)
-
-    def coords(self, trajectory: xr.DataArray) -> dict[str, Any]:
-        """Names and coordinates of displacement, between those of observed and perturbed variables."""
-        grid = {f"d{name}": displacements(size) for name, size in zip(self.grid_dims, self.grid, strict=True)}
-        if not self.several:
-            return grid
-        name = self.dims[0]
-        labels = trajectory[name].values
-        return {name: labels, **grid, f"{name}_src": labels}
 
 
 Layout = FullMatrix | Homogeneous
