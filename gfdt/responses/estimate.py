@@ -27,6 +27,7 @@ import xarray as xr
 from gfdt._version import __version__
 from gfdt.errors import InputError
 from gfdt.responses.assemble import Estimate, frame_of, label, make_estimate
+from gfdt.responses.bind_perturbation import find_perturbation
 from gfdt.responses.bound import Record
 from gfdt.responses.correction import MODES, Correction, find_correction
 from gfdt.responses.departure import (
@@ -37,7 +38,7 @@ from gfdt.responses.departure import (
     warn_of_noise,
 )
 from gfdt.responses.observables import check_observable, find_observables
-from gfdt.responses.perturbations import Kick, NoiseAmplitude, Perturbation, find_perturbation
+from gfdt.responses.perturbations import Kick, NoiseAmplitude, Perturbation
 from gfdt.responses.prepare import Prepared, Request, check_arguments, prepare
 from gfdt.responses.several import average
 from gfdt.responses.state_units import units_of

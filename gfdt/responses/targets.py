@@ -14,7 +14,7 @@ import numpy as np
 
 from gfdt.responses.bound import Bound
 from gfdt.responses.correction import Correction
-from gfdt.responses.perturbations import Amplitude, _NoiseChange
+from gfdt.responses.perturbations import Amplitude, NoiseChange
 from gfdt.responses.prepare import Prepared
 from gfdt.responses.sums import UnitSums
 
@@ -90,7 +90,7 @@ def _shifts(ready: Prepared, observable: Bound, columns: slice) -> NDArray[np.fl
 
 def amplitude_target(ready: Prepared, observable: Bound, amplitudes: list[Amplitude], columns: slice) -> Target | None:
     """Return <w . grad A> of each amplitude, (column, amplitude); None where no derivative is known."""
-    noise = any(isinstance(amplitude, _NoiseChange) for amplitude in amplitudes)
+    noise = any(isinstance(amplitude, NoiseChange) for amplitude in amplitudes)
     if not observable.differentiable or (observable.pointwise is None and (noise or observable.follows_mean)):
         return None
     layout: Any = ready.layout
@@ -120,7 +120,7 @@ def _slope(
     ready: Prepared, observable: Bound, centred: NDArray[np.float64], amplitude: Amplitude, columns: slice
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Sum over states of w . grad A (or 1/2 M : grad grad A) and of its derivative with respect to x - m."""
-    if isinstance(amplitude, _NoiseChange):
+    if isinstance(amplitude, NoiseChange):
         factor, order = 0.5 * amplitude.diagonal, 2
     else:
         factor, order = amplitude.direction(centred + ready.mean), 1
