@@ -83,7 +83,7 @@ def test_a_forcing_beyond_the_linear_range_is_flagged_and_the_forced_ensemble_de
 @pytest.mark.parametrize("observable", ["variance", "moment3"])
 def test_forecasts_of_higher_moments(observable):
     system = simulators.ScalarClimate()
-    record = system.simulate(50, 1000.0, 0.25, seed=2)["x"]
+    record = system.simulate(50, 1500.0, 0.25, seed=2)["x"]
     score = gfdt.AnalyticScore(system.score)
     R = gfdt.response(record, score, max_lag=12.0, observable=observable, perturbation=np.ones(1))
     f = prediction.step

@@ -490,7 +490,11 @@ def test_ctrl_c_on_the_command_line_says_how_to_continue(tmp_path):
     out = tmp_path / "run.nc"
     options = ["--members", "1", "--duration", "100000", "--dt", "1e-5", "--out"]  # a minute, in many blocks
     process = subprocess.Popen(
-        [sys.executable, "-m", "simulators", "double-well", *options, str(out)], stderr=subprocess.PIPE, text=True
+        [sys.executable, "-m", "simulators", "double-well", *options, str(out)],
+        stderr=subprocess.PIPE,
+        text=True,
+        # A shell that runs the tests in the background leaves Ctrl-C ignored in everything below it.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     deadline = time.monotonic() + 60
     while not state_path(out).exists() and time.monotonic() < deadline and process.poll() is None:
