@@ -18,7 +18,8 @@ import xarray as xr
 from gfdt.errors import InputError
 from gfdt.reading import open_dataset
 from gfdt.record import read_record, time_blocks
-from gfdt.validation import is_number, shown
+from gfdt.time_axis import UNIFORM_RTOL, with_uniform_time
+from gfdt.validation import shown
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -39,9 +40,6 @@ Source = (
 )
 
 MIN_TIMES = 8  # fewer samples than this leave no lag to speak of
-_CALENDAR_RTOL = 0.1  # months differ by less from their mean
-_MOST_MISSING = 10  # times as many samples as there are: beyond that the series is not a uniform one with gaps
-_UNIFORM_RTOL = 1e-3  # spread of the time increments, relative to dt: admits float32 time coordinates
 
 
 def load_trajectory(
@@ -104,7 +102,7 @@ def load_trajectory(
             f"the trajectory has {array.sizes['time']} times, at least {MIN_TIMES} are needed: pass a longer "
             f"series, or check that the dims {tuple(array.dims)} are in the order of the axes."
         )
-    array = _with_uniform_time(array, dt, needs_time, gaps)
+    array = with_uniform_time(array, dt, needs_time, gaps)
     return _with_coordinates(read_record(array, gaps=gaps))
 
 
@@ -202,7 +200,7 @@ def _joined(
                 f"trajectory {index} of the list has dims {dict(record.sizes)}, the first {dict(first.sizes)}: all "
                 "must have the same state."
             )
-        if abs(time_step(record) - time_step(first)) > _UNIFORM_RTOL * time_step(first):
+        if abs(time_step(record) - time_step(first)) > UNIFORM_RTOL * time_step(first):
             raise InputError(
                 f"trajectory {index} of the list has the time step {time_step(record):g}, the first "
                 f"{time_step(first):g}: bring them to one."
@@ -317,90 +315,6 @@ def _ordered(array: xr.DataArray) -> xr.DataArray:
         # A scalar coordinate left by .isel(member=0) would clash with the new dim.
         return array.drop_vars("member", errors="ignore").transpose("time", ...)
     return array.transpose("member", "time", ...)
-
-
-def _with_uniform_time(array: xr.DataArray, dt: float | None, needs_time: bool, gaps: bool) -> xr.DataArray:
-    if dt is not None and not (is_number(dt) and dt > 0):
-        raise InputError(f"dt={shown(dt)} is not a time step: pass a finite positive number.")
-    if "time" not in array.coords:
-        if dt is None and needs_time:
-            raise InputError("the trajectory has no time coordinate: pass dt= (the time between samples).")
-        step = 1.0 if dt is None else float(dt)
-        time = xr.DataArray(step * np.arange(array.sizes["time"]), dims="time", attrs={"units": "1"})
-        return array.assign_coords(time=time)
-    times, units = _numeric_time(array["time"])
-    increments = np.diff(times)
-    if not np.isfinite(times).all():
-        raise InputError("the time coordinate holds NaN or inf: give every sample its time, or pass plain dt=.")
-    step = float((times[-1] - times[0]) / (times.size - 1))
-    if step <= 0 or np.any(increments <= 0):
-        where = int(np.argmax(increments <= 0))
-        raise InputError(
-            f"time does not increase (at index {where}: {times[where]:g} then {times[where + 1]:g}): "
-            "sort it with da.sortby('time') and drop duplicates."
-        )
-    spread = np.abs(increments - step)
-    precision = np.finfo(array["time"].dtype).eps if np.issubdtype(array["time"].dtype, np.floating) else 0.0
-    if spread.max() > _UNIFORM_RTOL * step + 4 * precision * np.abs(times).max():
-        where = int(spread.argmax())
-        filled = _with_missing_times(array, times, units) if gaps else None
-        if filled is not None and (dt is None or abs(dt - increments.min()) <= _UNIFORM_RTOL * dt):
-            return filled
-        nearly = spread.max() <= _CALENDAR_RTOL * step
-        if nearly and dt is not None and abs(dt - step) <= _CALENDAR_RTOL * step:
-            time = xr.DataArray(float(dt) * np.arange(times.size), dims="time", attrs={"units": units})
-            return array.assign_coords(time=time)
-        advice = (
-            f"pass dt={step:.6g} to count calendar months or years as equal steps"
-            if nearly
-            else ("interpolate to a uniform time or split the series at its gaps into members")
-        )
-        raise InputError(
-            f"time is not uniform (mean step {step:g}, but {increments[where]:g} after index {where}): {advice}."
-        )
-    if dt is not None and abs(dt - step) > _UNIFORM_RTOL * step:
-        raise InputError(f"dt={dt:g} contradicts the time coordinate, whose step is {step:g}: leave dt out.")
-    coordinate = xr.DataArray(times, dims="time", attrs={**array["time"].attrs, "units": units})
-    return array.assign_coords(time=coordinate)
-
-
-def _with_missing_times(array: xr.DataArray, times: NDArray[np.float64], units: str) -> xr.DataArray | None:
-    """Put NaN where samples of a uniform time were left out; None where the times are not multiples of one step."""
-    step = float(np.median(np.diff(times)))
-    place = np.rint((times - times[0]) / step).astype(np.int64)
-    off = np.abs(times - times[0] - step * place).max()
-    if off > _UNIFORM_RTOL * step * times.size or np.any(np.diff(place) < 1) or place[-1] > _MOST_MISSING * times.size:
-        return None
-    step = float((times[-1] - times[0]) / place[-1])
-    if np.abs(times - times[0] - step * place).max() > _CALENDAR_RTOL * step:
-        return None
-    grid = xr.DataArray(times[0] + step * np.arange(place[-1] + 1), dims="time", attrs={"units": units})
-    return array.assign_coords(time=grid.values[place]).reindex(time=grid.values).assign_coords(time=grid)
-
-
-def _numeric_time(time: xr.DataArray) -> tuple[NDArray[np.float64], str]:
-    """Times as floats and their unit; dates in the unit of the file they came from, else days since the first."""
-    if time.ndim != 1:
-        raise InputError(f"the time coordinate has {time.ndim} dims, one is needed: drop it and pass dt=.")
-    values = time.values
-    unit = str(time.encoding.get("units", "days")).partition(" since ")[0].strip()
-    if np.issubdtype(values.dtype, np.datetime64) or np.issubdtype(values.dtype, np.timedelta64):
-        seconds = (values - values[0]) / np.timedelta64(1, "s")
-        unit = unit if unit in _SECONDS else "days"
-        return seconds / _SECONDS[unit], unit
-    try:
-        if values.dtype == object:  # cftime dates of a model calendar: their differences are timedeltas
-            seconds = np.array([(value - values[0]).total_seconds() for value in values])
-            unit = unit if unit in _SECONDS else "days"
-            return seconds / _SECONDS[unit], unit
-        return values.astype(np.float64), str(time.attrs.get("units", "1"))
-    except (TypeError, ValueError, AttributeError) as error:
-        raise InputError(
-            f"the time coordinate holds {values.dtype} values, numbers or dates are needed: drop it and pass dt=."
-        ) from error
-
-
-_SECONDS = {"seconds": 1.0, "minutes": 60.0, "hours": 3600.0, "days": 86400.0}
 
 
 def _with_coordinates(array: xr.DataArray) -> xr.DataArray:

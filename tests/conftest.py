@@ -37,6 +37,20 @@ def peaks():
     return x
 
 
+@pytest.fixture
+def run(capsys):
+    """Call the command line; returns (exit code, stdout, stderr)."""
+    from gfdt.cli import main
+
+    def call(*arguments):
+        with pytest.raises(SystemExit) as caught:
+            main([str(item) for item in arguments])
+        captured = capsys.readouterr()
+        return caught.value.code or 0, captured.out, captured.err
+
+    return call
+
+
 @pytest.fixture(autouse=True)
 def global_state_is_left_alone():
     before = _global_state()

@@ -9,20 +9,6 @@ import xarray as xr
 
 import gfdt
 import simulators
-from gfdt.cli import main
-
-
-@pytest.fixture
-def run(capsys):
-    """Call the command line; returns (exit code, stdout, stderr)."""
-
-    def call(*arguments):
-        with pytest.raises(SystemExit) as caught:
-            main([str(item) for item in arguments])
-        captured = capsys.readouterr()
-        return caught.value.code or 0, captured.out, captured.err
-
-    return call
 
 
 @pytest.fixture(scope="module")

@@ -6,21 +6,7 @@ import xarray as xr
 
 import gfdt
 import simulators
-from gfdt.cli import main
 from gfdt.cli.words import in_words_of_the_shell
-
-
-@pytest.fixture
-def run(capsys):
-    """Call the command line; returns (exit code, stdout, stderr)."""
-
-    def call(*arguments):
-        with pytest.raises(SystemExit) as caught:
-            main([str(item) for item in arguments])
-        captured = capsys.readouterr()
-        return caught.value.code or 0, captured.out, captured.err
-
-    return call
 
 
 @pytest.fixture(scope="module")

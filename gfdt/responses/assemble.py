@@ -34,7 +34,6 @@ _LONG_NAMES = {
     "lower": "lower end of the confidence band",
     "upper": "upper end of the confidence band",
     "influence": "first-order error of the response from each resampling unit",
-    "score_spread": "standard deviation of the response over the scores",
     "observable_mean": "mean of the observable in the record",
     "observable_std": "standard deviation of the observable in the record",
 }
@@ -136,8 +135,7 @@ def make_estimate(
     tiles, place, join = _parts(ready, observable, perturbation, correction, slopes, frame, units_wanted)
     keep = 8 * len(ready.units) * ready.lags.size * math.prod(frame.shape) <= _MOST_INFLUENCE
     parts: dict[str, list[Any]] = {key: [] for key in ("response", "stderr", "influence", "mean", "spread")}
-    with_state = on_state and (errors_wanted or correction.mode == "auto")
-    state = StateDeparture.of(ready, correction) if with_state else None
+    state = StateDeparture.of(ready, correction) if on_state and units_wanted else None
     controlled, departures, miss, n_error_lags = False, [], 0.0, ready.lags.size
     for tile in tiles:
         result = finish(tile, ready, correction, state=state, errors_wanted=errors_wanted)
@@ -209,8 +207,7 @@ def _parts(
     layout: Any = ready.layout
     if frame.kind == "kick":
         return kick_tiles(ready, observable, correction, slopes, errors_wanted=units_wanted), _same, _along_columns
-    if frame.kind == "amplitude":
-        assert not isinstance(perturbation, Kick)
+    if frame.kind == "amplitude" and not isinstance(perturbation, Kick):
         return (
             amplitude_tiles(ready, observable, list(perturbation), correction, slopes, errors_wanted=units_wanted),
             _same,

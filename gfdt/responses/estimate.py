@@ -93,10 +93,10 @@ def response(
         of a threshold; "spectrum" of a homogeneous field; any function of labelled states (time, *state) that
         keeps ``time`` (its other dims are kept too; one that returns the state's dims is taken for local, which
         matters with homogeneous). Several must have the same dims and are numbered by the dim ``observable``.
-    perturbation : None, array, Drift, NoiseAmplitude, or several in a list or dict, optional
+    perturbation : None, array, str, Drift, NoiseAmplitude, or several in a list or dict, optional
         What is pushed. Default None: every state component, by one unit at t = 0. An array over the state is a constant
-        pattern, :class:`gfdt.Drift` any w(x), :class:`gfdt.NoiseAmplitude` the noise. Several are numbered by the
-        dim ``perturbation``.
+        pattern, the name of a labelled component (or variable, at every site) a unit push of it, :class:`gfdt.Drift`
+        any w(x), :class:`gfdt.NoiseAmplitude` the noise. Several are numbered by the dim ``perturbation``.
     homogeneous : None, True or sequence of str
         State dims along which the system is statistically the same everywhere and periodic, e.g. ``("y", "x")``:
         the response is then a function of displacement, averaged over all kick sites, and costs n numbers a lag
