@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 from gfdt._version import __version__
 
 if TYPE_CHECKING:
+    from gfdt.certificate.certify import certify
+    from gfdt.certificate.report import Certificate
     from gfdt.crosschecks.agreement import agreement
     from gfdt.crosschecks.noise_increments import noise_response
     from gfdt.crosschecks.null_band import null_band
@@ -54,6 +56,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AnalyticScore",
+    "Certificate",
     "CheckpointError",
     "DSMScore",
     "Density",
@@ -78,6 +81,7 @@ __all__ = [
     "agreement",
     "attribute",
     "causal_strength",
+    "certify",
     "check_score",
     "compare",
     "green_function",
@@ -101,6 +105,7 @@ __all__ = [
 
 _HOME = {
     "AnalyticScore": "scores.analytic",
+    "Certificate": "certificate.report",
     "CheckpointError": "errors",
     "DSMScore": "scores.dsm",
     "Density": "responses.observables",
@@ -124,6 +129,7 @@ _HOME = {
     "agreement": "crosschecks.agreement",
     "attribute": "forcing.attribution",
     "causal_strength": "forcing.causal",
+    "certify": "certificate.certify",
     "check_score": "diagnostics.check",
     "compare": "diagnostics.compare",
     "green_function": "forcing.green",

@@ -11,6 +11,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from gfdt._version import __version__
+from gfdt.cli.certify import certify
 from gfdt.cli.check import check
 from gfdt.cli.compare import compare
 from gfdt.cli.demo import demo
@@ -18,6 +19,7 @@ from gfdt.cli.info import info
 from gfdt.cli.plot import plot
 from gfdt.cli.predict import predict
 from gfdt.cli.respond import respond
+from gfdt.cli.sample import sample
 from gfdt.cli.simulate import simulate
 from gfdt.cli.step import step
 from gfdt.cli.susceptibility import susceptibility
@@ -40,7 +42,7 @@ app = typer.Typer(
 # `simulate` hands its arguments on to the simulators' own parser, --help among them.
 _PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
 app.command(context_settings=_PASS_ON)(simulate)
-for command in (train, check, respond, predict, step, susceptibility, compare, plot, info, demo):
+for command in (train, check, certify, sample, respond, predict, step, susceptibility, compare, plot, info, demo):
     app.command()(command)
 
 

@@ -30,7 +30,12 @@ def train(
     out: Out = None,
     score: Annotated[str, typer.Option("--score", help="dsm (learned), gaussian, kde, kernel or kgmm.")] = "dsm",
     network: Annotated[
-        str, typer.Option("--network", help="auto, mlp (vectors), resnet or unet (periodic fields).")
+        str,
+        typer.Option(
+            "--network",
+            help="auto, mlp (vectors), resnet or unet (periodic fields). Here and of objective, precondition and sigma "
+            "several may be given, e.g. resnet,unet: the best by held-out likelihood is kept.",
+        ),
     ] = "auto",
     objective: Annotated[str | None, typer.Option("--objective", help="dsm (default), ssm or fd-ssm.")] = None,
     precondition: Annotated[str | None, typer.Option("--precondition", help="gaussian (default), edm or none.")] = None,
@@ -39,8 +44,12 @@ def train(
         str | None, typer.Option("--symmetries", help="What the density is symmetric under, e.g. sign,reflect_x.")
     ] = None,
     sigma: Annotated[
-        float | None,
+        str | None,
         typer.Option("--sigma", help="Noise level in data units (default: 0.05 of each standard deviation)."),
+    ] = None,
+    noise_range: Annotated[
+        str | None,
+        typer.Option("--noise-range", help="all (default: can be sampled and certified) or local (about sigma only)."),
     ] = None,
     homogeneous: Homogeneous = None,
     shrinkage: Annotated[
@@ -92,12 +101,13 @@ def train(
         score,
         homogeneous=split_names(homogeneous),
         shrinkage=_number_or_name(shrinkage),
-        network=network,
-        objective=objective,
-        precondition=precondition,
+        network=_one_or_several(network),
+        objective=_one_or_several(objective),
+        precondition=_one_or_several(precondition),
         energy=energy or None,
         symmetries=split_names(symmetries),
-        sigma=sigma,
+        sigma=_levels(sigma),
+        noise_range=noise_range,
         max_steps=max_steps,
         max_minutes=max_minutes,
         batch_size=batch_size,
@@ -123,6 +133,21 @@ def train(
     if getattr(estimator, "interrupted_", False):
         say(f"the best weights so far are in {target}" + (f"; {checkpoint} goes on" if checkpoint else ""))
         raise KeyboardInterrupt
+
+
+def _one_or_several(text: str | None) -> Any:
+    """Turn ``"resnet"`` into itself and ``"resnet,unet"`` into a list."""
+    names = split_names(text)
+    return list(names) if names and len(names) > 1 else text
+
+
+def _levels(text: str | None) -> Any:
+    """Turn ``"0.1"`` into a number and ``"0.1,0.2"`` into a list of them."""
+    try:
+        levels = [float(part) for part in split_names(text) or ()]
+    except ValueError as error:
+        raise InputError(f"--sigma {text} is not a number, nor a list of them: give e.g. 0.05, or 0.05,0.1.") from error
+    return None if text is None else levels if len(levels) > 1 else levels[0] if levels else []
 
 
 def _number_or_name(text: str) -> float | str:
@@ -165,6 +190,10 @@ def _said(estimator: Any) -> str:
     if hasattr(estimator, "selected_"):
         text += f", selected: {estimator.selected_}, {estimator.training_seconds_:.0f} s of training"
         text += f" ({estimator.execution_}; ended by {estimator.stopped_})"
+    for row in getattr(estimator, "choices_", ()):
+        what = ", ".join(f"{name} {value}" for name, value in row.items() if isinstance(value, str))
+        level = "" if row["sigma"] is None else f", sigma {row['sigma']:.3g}"
+        text += f"\n  {what}{level}: {row['elbo']:.5g} nats a state, {row['difference']:.3g} +- {row['error']:.2g}"
     return text
 
 

@@ -95,11 +95,18 @@ def make_denoiser(
     channel = NETWORKS[architecture.network].channel
     if n_grid is None:
         n_grid = count_grid_dims(covariance, state_shape) if channel else 0
+    # An energy is a function of y alone; and the other preconditions are for comparison with plain networks.
+    inputs = 2 if module is None and not architecture.energy and architecture.precondition == "gaussian" else 1
     if module is None:
         grid = state_shape[len(state_shape) - n_grid :] if channel else state_shape
         variables = torch.Size(state_shape[: len(state_shape) - n_grid]).numel()
         module = make_network(
-            architecture.network, grid, architecture.options, generator, channels=variables if channel else 1
+            architecture.network,
+            grid,
+            architecture.options,
+            generator,
+            channels=variables if channel else 1,
+            inputs=inputs,
         )
     return Denoiser(
         EnergyNetwork(module) if architecture.energy else module,
@@ -110,4 +117,5 @@ def make_denoiser(
         symmetries=architecture.symmetries,
         state_dims=state_dims,
         n_grid=n_grid,
+        inputs=inputs,
     )

@@ -51,6 +51,8 @@ class Fitted:
     seconds : wall-clock time of fitting
     execution : how the network was run
     trained_level : the level the network was trained for, in units of ``scale``
+    trained_top : the largest level of a network that was trained at all of them; 0 of one that knows only those around
+        ``trained_level``
     """
 
     linear: Linear
@@ -59,6 +61,7 @@ class Fitted:
     seconds: float
     execution: Execution
     trained_level: float
+    trained_top: float = 0.0
 
     def score(self, x: NDArray[Any], device: str) -> NDArray[np.float64]:
         """Return s for states x (batch, *state)."""
@@ -68,7 +71,7 @@ class Fitted:
             a = self.linear.units.anomalies(x[part])
             out[part] = self.linear.score(a) / scale
             if self.denoiser is not None:
-                out[part] += self._run(_correction, device, a) / scale
+                out[part] += self._run(_correction, device, self.linear.level, a) / scale
         return out
 
     def jvp(self, x: NDArray[Any], v: NDArray[np.float64], device: str) -> NDArray[np.float64]:
@@ -82,7 +85,7 @@ class Fitted:
                 # The derivative is linear in u, which may be of any size in the units of the data.
                 size = np.abs(u).max() or 1.0
                 a = self.linear.units.anomalies(x[part])
-                out[part] += size * self._run(_correction_jvp, device, a, u / size) / scale
+                out[part] += size * self._run(_correction_jvp, device, self.linear.level, a, u / size) / scale
         return out
 
     def log_density(self, x: NDArray[Any], device: str) -> NDArray[np.float64]:
@@ -93,7 +96,23 @@ class Fitted:
             if self.denoiser is None:
                 out[part] = (a * self.linear.score(a)).reshape(len(a), -1).sum(axis=1) / 2
             else:
-                out[part] = self._run(log_density, device, a)
+                out[part] = self._run(log_density, device, self.linear.level, a)
+        return out
+
+    def correction(self, a: NDArray[np.float64], level: float, device: str) -> NDArray[np.float64]:
+        """Return q F at any level for anomalies a (batch, *state), in units of 1/scale."""
+        out = np.empty(a.shape)
+        for part in _parts(a.shape):
+            out[part] = self._run(_correction, device, level, a[part])
+        return out
+
+    def correction_jvp(
+        self, a: NDArray[np.float64], level: float, u: NDArray[np.float64], device: str
+    ) -> NDArray[np.float64]:
+        """Return q (∇F) u at any level for anomalies and directions (batch, *state)."""
+        out = np.empty(a.shape)
+        for part in _parts(a.shape):
+            out[part] = self._run(_correction_jvp, device, level, a[part], u[part])
         return out
 
     def without_linear_part(self) -> Self:
@@ -101,9 +120,10 @@ class Fitted:
         return dataclasses.replace(self, linear=dataclasses.replace(self.linear, precondition="none"))
 
     def trained_range(self) -> tuple[float, float]:
-        """Return the noise levels, in units of ``scale``, between which 95 % of the examples of training lay."""
+        """Return the lowest and highest noise level of training (95 % of those about one), in units of ``scale``."""
         factor = math.exp(2 * LEVEL_SPREAD)
-        return MEDIAN_LEVEL * self.trained_level / factor, MEDIAN_LEVEL * self.trained_level * factor
+        low, high = MEDIAN_LEVEL * self.trained_level / factor, MEDIAN_LEVEL * self.trained_level * factor
+        return low, max(high, self.trained_top)
 
     def at(self, sigma: float | NDArray[np.float64]) -> Self:
         """Return the same at another noise level in the units of the data; see ``DSMScore.at_noise_level``."""
@@ -137,17 +157,22 @@ class Fitted:
         warnings.warn(f"{text}: what it says there is extrapolated.", ReliabilityWarning, stacklevel=4)
 
     def _run(
-        self, function: Callable[..., Tensor], device: str, a: NDArray[np.float64], *more: NDArray[np.float64]
+        self,
+        function: Callable[..., Tensor],
+        device: str,
+        level: float,
+        a: NDArray[np.float64],
+        *more: NDArray[np.float64],
     ) -> NDArray[np.float64]:
         """Return ``function(denoiser, a, level, *more)``, computed in float32 on the device."""
         assert self.denoiser is not None
         place = local_device(device)
         denoiser = self.denoiser.to(place)
         states, *others = (torch.from_numpy(values.astype(np.float32)).to(place) for values in (a, *more))
-        level = torch.full((len(states),), self.linear.level, device=place)
+        levels = torch.full((len(states),), level, device=place)
         # Not inference_mode: energies are derivatives of their own.
         with torch.no_grad():
-            value = function(denoiser, states, level, *others)
+            value = function(denoiser, states, levels, *others)
         return value.cpu().numpy().astype(np.float64)
 
 

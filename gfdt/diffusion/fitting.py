@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from gfdt.density.family import highest_level
 from gfdt.diffusion.build import make_denoiser
 from gfdt.diffusion.checkpoint import Checkpoint
 from gfdt.diffusion.distributed import Processes
@@ -98,7 +99,8 @@ def fit(trajectory: xr.DataArray, settings: Settings, outputs: Outputs, *, modul
     stored = None if checkpoint is None else checkpoint.read()
     training_index, held_index, pieces = _split(trajectory.shape[:2], settings)
     training_states = States(states, training_index, linear.units, processes.device)
-    objective = make_objective(settings.objective, MEDIAN_LEVEL * linear.level, LEVEL_SPREAD)
+    top = highest_level(linear.covariance) if settings.all_levels else 0.0
+    objective = make_objective(settings.objective, MEDIAN_LEVEL * linear.level, LEVEL_SPREAD, top)
     tuning = time.perf_counter()
     if stored is None:
         execution = choose_execution(denoiser, training_states, objective, settings, processes)
@@ -127,7 +129,7 @@ def fit(trajectory: xr.DataArray, settings: Settings, outputs: Outputs, *, modul
     if selection.weights is None:
         if settings.architecture.precondition == "none":
             _warn_empty()
-        return Fitted(_unlearned(linear, settings), None, selection, seconds, execution, linear.level)
+        return Fitted(_unlearned(linear, settings), None, selection, seconds, execution, linear.level, top)
     denoiser.network.load_state_dict(selection.weights)
     denoiser = denoiser.eval().requires_grad_(False)
     trained = linear.level
@@ -139,7 +141,7 @@ def fit(trajectory: xr.DataArray, settings: Settings, outputs: Outputs, *, modul
         else:
             linear = linear.at(level, linear.units.in_data_units(level))
     seconds = time.perf_counter() - began
-    return Fitted(linear, None if selection.step is None else denoiser, selection, seconds, execution, trained)
+    return Fitted(linear, None if selection.step is None else denoiser, selection, seconds, execution, trained, top)
 
 
 def _unlearned(linear: Linear, settings: Settings) -> Linear:

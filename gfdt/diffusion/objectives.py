@@ -23,6 +23,15 @@ that of F = 0, in closed form: the linear part cancels exactly,
 so that F = 0 gives exactly 0 and its gradient has no noise from the Gaussian part. ``baseline`` is the loss of F = 0
 itself: on Gaussian data on average 1 for dsm at the median level (λ |F_target|²/d), -1/2 for ssm and fd-ssm.
 
+With a ``top`` the noise levels of one state in three are spread evenly in ln σ from ``level`` to ``top`` instead, so
+that the scores of all blurred densities are learned and the density can be sampled (:mod:`gfdt.density`). There
+
+    λ -> λ ω,   ω = (n(σ)/n(level))^½,   n(σ) = σ² tr[C (C + σ²)⁻²]
+
+with n the nats of the likelihood that an error of order 1 in every direction of F would cost per unit of ln σ: up to
+d/4 where the noise is of the size of the data, less than one where it drowns all but the largest scale. Weighting by n
+(maximum likelihood) would leave those large scales unlearned, no weight would drown everything else in their favour.
+
 Almost all of F_target is the noise z, which no network can predict. In dsm every state is therefore used with +z and
 -z: what the two have in common is left, and the noise of the gradient falls by a factor of order σ. Levels are
 stratified over the batch for the same reason.
@@ -48,6 +57,8 @@ __all__ = [
     "make_objective",
 ]
 
+_LOCAL = 2 / 3  # share of the states whose noise is of about the level of evaluation
+_LEAST_LEVEL = 0.02  # where the range to ``top`` begins if ``level`` is 0
 _STEP = 0.1  # of σ: the blurred density varies over σ, and the error of the difference is (0.1)²/6 of it
 _CLEAN_STEP = 0.01  # of the data's rms at σ = 0: far above the rounding of float32, 1e-6/0.01 of F
 
@@ -62,10 +73,13 @@ class Objective:
         Median of σ in training, in units of the anomalies.
     spread : float
         Standard deviation of ln σ.
+    top : float
+        Largest σ of the states that are spread over all levels; 0: none are.
     """
 
     level: float
     spread: float
+    top: float = 0.0
     evaluations_per_state: ClassVar[int] = 2
 
     def draw(self, anomalies: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -73,7 +87,9 @@ class Objective:
         return self._draw_noise(anomalies, generator), self.draw_levels(anomalies, generator)
 
     def draw_at(self, anomalies: Tensor, level: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Return the same with one noise level for all states, as held-out evaluation needs it."""
+        """Return the same as held-out evaluation needs it: one noise level for all states, unless there is a top."""
+        if self.top:
+            return self.draw(anomalies, generator)
         levels = torch.full((len(anomalies),), level, device=anomalies.device, dtype=anomalies.dtype)
         return self._draw_noise(anomalies, generator), levels
 
@@ -85,7 +101,16 @@ class Objective:
         # In random order: states have their places in other sequences too, such as the elements of a symmetry group.
         order = torch.randperm(count, generator=generator, device=anomalies.device)
         uniform = ((torch.arange(count, **kind) + jitter) / count)[order]
-        return self.level * torch.exp(self.spread * torch.special.ndtri(uniform.clamp(1e-6, 1 - 1e-6)))
+        if not self.top:
+            return self._about_level(uniform)
+        low = self.lowest
+        wide = low * (self.top / low) ** ((uniform - _LOCAL) / (1 - _LOCAL)).clamp(0, 1)
+        return torch.where(uniform < _LOCAL, self._about_level((uniform / _LOCAL).clamp(max=1)), wide)
+
+    @property
+    def lowest(self) -> float:
+        """Where the levels that reach to ``top`` begin."""
+        return self.level or _LEAST_LEVEL
 
     def excess(self, denoiser: Denoiser, anomalies: Tensor, z: Tensor, level: Tensor) -> Tensor:
         """Return for each state the loss less that of F = 0, shape (n,); differentiable."""
@@ -94,6 +119,17 @@ class Objective:
     def baseline(self, denoiser: Denoiser, anomalies: Tensor, z: Tensor, level: Tensor) -> Tensor:
         """Return for each state the loss of F = 0, shape (n,)."""
         raise NotImplementedError
+
+    def _about_level(self, uniform: Tensor) -> Tensor:
+        return self.level * torch.exp(self.spread * torch.special.ndtri(uniform.clamp(1e-6, 1 - 1e-6)))
+
+    def _emphasis(self, denoiser: Denoiser, level: Tensor) -> Tensor:
+        """Return ω; 1 up to the lowest of the wide levels."""
+        if not self.top:
+            return torch.ones_like(level)
+        least = torch.full_like(level[:1], self.lowest)
+        ratio = level * denoiser.output_scale(level) / (least * denoiser.output_scale(least))
+        return torch.where(level > least, ratio, 1.0)
 
     def _draw_noise(self, anomalies: Tensor, generator: torch.Generator) -> Tensor:
         return torch.randn(anomalies.shape, generator=generator, device=anomalies.device, dtype=anomalies.dtype)
@@ -116,17 +152,18 @@ class DenoisingObjective(Objective):
         return self._weight(denoiser, level) * _mean(target.square()).reshape(2, -1).mean(dim=0)
 
     def _weight(self, denoiser: Denoiser, level: Tensor) -> Tensor:
-        """Return λ, which is the same for all levels."""
+        """Return λ, which is the same for all levels near the median one, times ω."""
         median = torch.full_like(level[:1], self.level)
-        return (median**2 * denoiser.output_scale(median) / denoiser.posterior_scale(median)) ** 2
+        equal = (median**2 * denoiser.output_scale(median) / denoiser.posterior_scale(median)) ** 2
+        return equal * self._emphasis(denoiser, level)
 
 
 class SlicedObjective(Objective):
     """Sliced score matching with the exact derivative; z is (n, 2, *state), the noise and the probe v."""
 
     def draw_levels(self, anomalies: Tensor, generator: torch.Generator) -> Tensor:
-        """Return noise levels as for denoising, or exactly 0 if ``level`` is."""
-        if self.level == 0:
+        """Return noise levels as for denoising, exactly 0 for those near ``level`` if that is."""
+        if self.level == 0 and not self.top:
             return anomalies.new_zeros(len(anomalies))
         return super().draw_levels(anomalies, generator)
 
@@ -136,7 +173,7 @@ class SlicedObjective(Objective):
         correction, derivative = self._correction(denoiser, y, probe, level)
         linear = denoiser.linear_score(y, level)
         terms = linear * correction + correction.square() / 2 + probe * derivative
-        return _mean(terms) / denoiser.mean_precision(level)
+        return self._weight(denoiser, level) * _mean(terms)
 
     def baseline(self, denoiser: Denoiser, anomalies: Tensor, z: Tensor, level: Tensor) -> Tensor:
         """Return [|g|²/2 + div g]/(d κ), the divergence exact: |g|²/(2 d κ) - 1."""
@@ -144,7 +181,13 @@ class SlicedObjective(Objective):
             return torch.zeros_like(level)
         y, _ = _blurred(anomalies, z, level)
         linear = denoiser.linear_score(denoiser.project(y), level)
-        return _mean(linear.square()) / (2 * denoiser.mean_precision(level)) - 1
+        weight = self._weight(denoiser, level)
+        return weight * (_mean(linear.square()) / 2 - denoiser.mean_precision(level))
+
+    def _weight(self, denoiser: Denoiser, level: Tensor) -> Tensor:
+        """Return 1/κ, and ω/q² at the wide levels, where κ would be that of the noise."""
+        scale = torch.where(level > self.lowest, denoiser.output_scale(level) ** 2, denoiser.mean_precision(level))
+        return self._emphasis(denoiser, level) / (scale if self.top else denoiser.mean_precision(level))
 
     def _correction(self, denoiser: Denoiser, y: Tensor, probe: Tensor, level: Tensor) -> tuple[Tensor, Tensor]:
         """Return f and (∇f)ᵀv, whose product with v is that of ∇f v: reverse mode needs one pass for both."""
@@ -174,8 +217,8 @@ OBJECTIVES: dict[str, type[Objective]] = {
 }
 
 
-def make_objective(name: str, level: float, spread: float) -> Objective:
-    """Return the objective of that name, for noise levels about ``level``.
+def make_objective(name: str, level: float, spread: float, top: float = 0.0) -> Objective:
+    """Return the objective of that name, for noise levels about ``level`` and, with ``top``, from there to ``top``.
 
     Raises
     ------
@@ -185,7 +228,8 @@ def make_objective(name: str, level: float, spread: float) -> Objective:
     one_of("objective", name, tuple(OBJECTIVES))
     number("sigma", level, low=0.0, closed=name != "dsm")
     number("spread", spread, low=0.0, closed=True)
-    return OBJECTIVES[name](float(level), float(spread))
+    number("top", top, low=0.0, closed=True)
+    return OBJECTIVES[name](float(level), float(spread), float(top))
 
 
 def _antithetic(anomalies: Tensor, z: Tensor, level: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -30,7 +30,8 @@ if TYPE_CHECKING:
 __all__ = ["pack", "unpack"]
 
 _SAME = (
-    "precondition", "objective", "energy", "sigma", "max_steps", "max_minutes", "batch_size", "learning_rate",
+    "precondition", "objective", "energy", "sigma", "noise_range",
+    "max_steps", "max_minutes", "batch_size", "learning_rate",
     "shrinkage", "ema", "patience", "precision", "channels_last", "compile", "tune", "seed",
 )  # fmt: skip
 
@@ -57,6 +58,7 @@ def pack(score: DSMScore) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
         "n_homogeneous": score._settings.n_homogeneous,
         "level": linear.level,
         "trained_level": fitted.trained_level,
+        "trained_top": fitted.trained_top,
         "selected": selection.step,
         "stopped": selection.stopped,
         "execution": dataclasses.asdict(fitted.execution),
@@ -82,6 +84,7 @@ def unpack(cls: type[DSMScore], config: dict[str, Any], arrays: dict[str, NDArra
     settings = resolve(score, dims, shape)
     number("level", config["level"], low=0.0, high=1e6, closed=True)
     number("trained_level", config["trained_level"], low=0.0, high=1e6, closed=True)
+    number("trained_top", config["trained_top"], low=0.0, high=1e9, closed=True)
     score._settings = settings
     linear = _linear(config, arrays, settings, shape)
     integer("selected", config["selected"], 1, 10**9, optional=True)
@@ -97,7 +100,8 @@ def unpack(cls: type[DSMScore], config: dict[str, Any], arrays: dict[str, NDArra
         raise CheckpointError("the score file holds arrays that do not belong there: it was altered; fit it anew.")
     denoiser = _denoiser(settings, linear, weights, dims) if weights else None
     seconds, trained = float(config["training_seconds"]), float(config["trained_level"])
-    score._take(Fitted(linear, denoiser, selection, seconds, execution, trained))
+    top = float(config["trained_top"])
+    score._take(Fitted(linear, denoiser, selection, seconds, execution, trained, top))
     return score
 
 

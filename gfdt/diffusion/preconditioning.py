@@ -20,6 +20,10 @@ Variants (``precondition``): "edm" puts tr C/d · I for C, so that the linear te
 (arXiv:2206.00364, table 1); "none" is the plain variance-exploding network s = F(y; c_noise)/σ of Song et al. 2021
 (arXiv:2011.13456) and of the PRL.
 
+Networks of the registry are shown a second version of the state beside c_in y, the mean of the state given y if the
+data were Gaussian, p(σ) C (C + σ²)⁻¹ y with p that makes its components of order 1. At small σ it is y again; at large
+σ, where y is nearly all noise, it holds what can still be seen.
+
 Along directions without variance (eigenvalue 0 of C) F is zero and is shown nothing: the blurred density is an
 exact Gaussian there. At σ = 0 the inverses are pseudo-inverses.
 """
@@ -40,6 +44,7 @@ from gfdt.validation import one_of
 __all__ = ["PRECONDITIONS", "Denoiser", "count_grid_dims"]
 
 PRECONDITIONS = ("gaussian", "edm", "none")
+_TINY = 1e-30  # of C + σ², where both are 0
 _LEAST_NOISE = 1e-3  # of c_noise: the network cannot tell smaller σ apart, and does not have to
 
 
@@ -69,6 +74,8 @@ class Denoiser(nn.Module):
         The names of the state's dims, for ``symmetries``. Default: the grid's are y, x.
     n_grid : int, optional
         How many of the last dims are the grid of a field. Default: :func:`count_grid_dims`.
+    inputs : int
+        Versions of the state that the network is shown: 1, or 2 with the Gaussian posterior mean. Default 1.
 
     Attributes
     ----------
@@ -88,9 +95,11 @@ class Denoiser(nn.Module):
         symmetries: tuple[str, ...] = (),
         state_dims: tuple[str, ...] = (),
         n_grid: int | None = None,
+        inputs: int = 1,
     ) -> None:
         super().__init__()
         one_of("precondition", precondition, PRECONDITIONS)
+        self.inputs = inputs
         self.network = network
         self.state_shape = tuple(state_shape)
         self.channel = channel
@@ -207,10 +216,19 @@ class Denoiser(nn.Module):
         return self.basis.apply_gain(x, self.support.to(x.dtype).expand(len(x), *self.support.shape))
 
     def network_input(self, a: Tensor, level: Tensor) -> tuple[Tensor, Tensor]:
-        """Return c_in y in the layout of the network, and c_noise."""
+        """Return c_in y, beside it p C (C + σ²)⁻¹ y if there are two inputs, in the network's layout; and c_noise."""
         scaled = a * self._expand(self.input_scale(level))
         layout = scaled.reshape(len(a), -1, *self.grid) if self.channel else scaled.reshape(len(a), -1)
+        if self.inputs == 2:
+            mean = self._posterior_mean(a, level)
+            layout = torch.cat([layout, mean.reshape(layout.shape)], dim=1)
         return layout, level.clamp(min=_LEAST_NOISE).log() / 4
+
+    def _posterior_mean(self, a: Tensor, level: Tensor) -> Tensor:
+        """Return p C (C + σ²)⁻¹ y, p one over its rms for Gaussian data."""
+        gain = self.basis.eigenvalues / (self.basis.eigenvalues + self._beside(level**2)).clamp(min=_TINY)
+        size = self.basis.average(self.basis.eigenvalues * gain).sqrt()
+        return self.basis.apply_gain(a, gain) / self._expand(size)
 
     def input_scale(self, level: Tensor) -> Tensor:
         """Return c_in(σ), shape (batch,); 1 for precondition "none"."""

@@ -26,6 +26,7 @@ __all__ = ["PRECISIONS", "Settings", "find_device", "resolve"]
 PRECISIONS = ("auto", "float32", "bf16")
 VARIABLE = "variable"  # the name xarray gives to the dim of several variables of one state
 _DEVICES = ("auto", "cpu", "cuda")
+NOISE_RANGES = ("all", "local")
 _FIELD_DIMS = ({"x"}, {"y", "x"})
 
 
@@ -39,6 +40,7 @@ class Settings:
     n_grid : how many of the last state dims are the grid of a field, as the network takes it; 0 for vectors
     n_homogeneous : how many of the last state dims are homogeneous
     scale_axes : state axes that share one scale
+    all_levels : whether the network learns the scores at all noise levels
     objective, sigma, shrinkage, max_steps, max_seconds, batch_size, learning_rate, ema, patience, seed : numbers
     precision, channels_last, compile, tune : how the network is run; None where that is to be found out
     device : "cpu" or "cuda"
@@ -48,6 +50,7 @@ class Settings:
     n_grid: int
     n_homogeneous: int
     scale_axes: tuple[int, ...]
+    all_levels: bool
     objective: str
     sigma: float | None
     shrinkage: float | str
@@ -123,6 +126,7 @@ def resolve(score: DSMScore, dims: tuple[str, ...], shape: tuple[int, ...] | Non
         n_grid=n_grid,
         n_homogeneous=len(homogeneous),
         scale_axes=_scale_axes(score, dims, grid if n_grid or homogeneous or set(dims) in _FIELD_DIMS else ()),
+        all_levels=score.noise_range == "all",
         objective=score.objective,
         sigma=None if score.sigma is None else float(score.sigma),
         shrinkage=score.shrinkage,
@@ -165,6 +169,7 @@ def _scale_axes(score: DSMScore, dims: tuple[str, ...], grid: tuple[str, ...]) -
 
 def _check(score: DSMScore) -> None:
     one_of("objective", score.objective, tuple(OBJECTIVES))
+    one_of("noise_range", score.noise_range, NOISE_RANGES)
     one_of("precision", score.precision, PRECISIONS)
     number("sigma", score.sigma, low=0.0, optional=True)
     number("max_minutes", score.max_minutes, low=0.0, optional=True)

@@ -25,6 +25,7 @@ import numpy as np
 import xarray as xr
 
 from gfdt._version import __version__
+from gfdt.certificate.stamp import attributes
 from gfdt.errors import InputError
 from gfdt.responses.assemble import Estimate, frame_of, label, make_estimate
 from gfdt.responses.bind_perturbation import find_perturbation
@@ -128,6 +129,7 @@ def response(
         the rest, and at displacement zero the share of wavenumbers with variance.
         Attributes: ``stein_departure`` (rms of |M P^-1 - I| beyond sampling noise), ``stein_worst`` and
         ``stein_worst_stderr`` (its most significant entry), ``score_verdict`` (green, amber or red, by these),
+        ``certificate_verdict`` and ``certificate_reasons`` (what :func:`gfdt.certify` said of the score; "none": never),
         ``correction_condition`` (condition number of what was divided by), ``target_departure`` (rms of R(0) minus its
         known value <w . grad A>, in standard errors, before it was used).
 
@@ -228,9 +230,9 @@ def _told_of_its_state(score: Score, request: Request) -> Score:
     """A formula is differentiated along the state dims, which only a fit tells it."""
     if not isinstance(score, AnalyticScore) or hasattr(score, "state_shape_"):
         return score
-    noise = score.noise_level_
+    noise, certificate = score.noise_level_, score.certificate_
     score = copy.copy(score).fit(request.trajectory)
-    score.noise_level_ = noise
+    score.noise_level_, score.certificate_ = noise, certificate
     return score
 
 
@@ -280,6 +282,7 @@ def _estimate(
         correction_summary=_summary(found, estimates),
         noise_level=_attribute(ready.score.noise_level_),
         score_verdict=departure.verdict,
+        **attributes(ready.score),
         stein_departure=departure.excess,
         stein_worst=float(np.abs(departure.measured - departure.identity)[departure.worst]),
         stein_worst_stderr=float(departure.stderr[departure.worst]),

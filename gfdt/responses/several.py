@@ -11,6 +11,8 @@ import numpy as np
 import xarray as xr
 from scipy import stats
 
+from gfdt.certificate.stamp import joint_attributes
+
 __all__ = ["average"]
 
 
@@ -28,6 +30,7 @@ def average(results: list[xr.Dataset], confidence: float | None) -> xr.Dataset:
         "n_scores": len(results),
         "estimator": labels[0] if len(labels) == 1 else ", ".join(labels),
         "score_verdict": worst.attrs["score_verdict"],
+        **joint_attributes([item.attrs for item in results]),
         "stein_departure": max(float(item.attrs["stein_departure"]) for item in results),
     }
     if confidence is None or "stderr" not in out:

@@ -22,11 +22,14 @@ import xarray as xr
 
 from gfdt.errors import InputError, NotFittedError
 from gfdt.record import complete_times, moments
+from gfdt.scores.generative import Generative
 from gfdt.trajectory import Source, fingerprint, load_trajectory, state_dims, without_gaps
 from gfdt.validation import integer
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    from gfdt.certificate.stamp import Stamp
 
 __all__ = ["Score"]
 
@@ -37,7 +40,7 @@ _STEP = 1e-3  # of central differences, in standard deviations: error 2e-7 in fl
 _CHUNK_VALUES = 2**20  # numbers of states differentiated at once: bounds memory to a few times this
 
 
-class Score(ABC):
+class Score(Generative, ABC):
     """Base of the score estimators: ``fit(trajectory)`` once, then call it on states.
 
     Attributes
@@ -51,6 +54,8 @@ class Score(ABC):
         has one level per component.
     fingerprint_ : str or None
         Digest of the record the estimator learned from; None where nothing was learned.
+    certificate_ : Stamp or None
+        What :func:`gfdt.certify` said last; None before, and again after another ``fit``.
     """
 
     label: ClassVar[str] = "score"
@@ -58,6 +63,7 @@ class Score(ABC):
     state_shape_: tuple[int, ...]
     noise_level_: float | NDArray[np.float64] = 0.0
     fingerprint_: str | None = None
+    certificate_: Stamp | None = None
 
     def fit(
         self,
@@ -92,7 +98,7 @@ class Score(ABC):
         self._fit(array)
         self.state_dims_ = names
         self.state_shape_ = tuple(array.sizes[name] for name in names)
-        self.fingerprint_ = record
+        self.fingerprint_, self.certificate_ = record, None
         self._spread = moments(array.values.reshape(-1, *self.state_shape_))[1]
         return self
 

@@ -22,11 +22,13 @@ import xarray as xr
 
 from gfdt.errors import InputError
 from gfdt.scores.base import Score
+from gfdt.scores.choosing import candidates, choose
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from gfdt.covariance import Covariance
+    from gfdt.density.family import Family
     from gfdt.diffusion.fitted import Fitted
     from gfdt.diffusion.settings import Settings
     from gfdt.scores.extrapolated import ExtrapolatedScore
@@ -41,13 +43,15 @@ class DSMScore(Score):
 
     Parameters
     ----------
-    network : {"auto", "mlp", "resnet", "unet"} or torch Module
+    network : {"auto", "mlp", "resnet", "unet"} or torch Module, or a list
         "mlp" for vectors, "resnet" (exactly equivariant to shifts) and "unet" (more weights, for large fields) for
         periodic fields in one or two dimensions, of one or several variables.
         "auto": resnet for one or two state dims that ``homogeneous`` declares periodic, or that are called ``x``
         and ``y``, also after a first dim ``variable``; else mlp. A module is called as F(x, c_noise), x of shape
         (batch, variables, *grid) where auto would choose resnet and (batch, d) otherwise, c_noise of shape (batch,); it
-        is copied, not changed, and such a score cannot be saved.
+        is copied, not changed, and such a score cannot be saved. Of ``network``, ``precondition``, ``objective`` and
+        ``sigma`` lists may be passed: every combination is trained, each with the whole budget, and the one with the
+        largest likelihood of held-out states is kept (:mod:`gfdt.scores.choosing`).
     precondition : {"gaussian", "edm", "none"}
         What F = 0 stands for: the Gaussian of the data's covariance C, that of tr C/d · I (Karras et al. 2022), or
         nothing. Default gaussian: training then only adds the non-Gaussian rest.
@@ -68,6 +72,10 @@ class DSMScore(Score):
         cost more than 5 % of the score, <σ²/(C_k + σ²)>_k > 0.05 (steep spectra), but never less than 0.02; used at
         the level, between a quarter and 1.4 of that, whose score is nearest to that of the data on held-out states
         (:mod:`gfdt.diffusion.evaluation_level`). The sliced objectives have 0: the score of the density itself.
+    noise_range : {"all", "local"}
+        "all": a third of the examples of training is spread over all noise levels, up to the one that drowns the data
+        (three standard deviations of the widest mode), so that the score can be sampled, has a likelihood and can be
+        certified. "local": all of them are about ``sigma``; the score is known there only.
     homogeneous : None, bool or sequence of str
         As in :class:`gfdt.GaussianScore`: C diagonal in Fourier space. Default None: yes for resnet and unet, no for
         mlp.
@@ -116,6 +124,9 @@ class DSMScore(Score):
         σ in the units of the data; a float where it is the same for all components.
     covariance_ : DenseCovariance, SpectralCovariance or CrossSpectralCovariance
         m and C in the units of the data.
+    choices_ : list of dict
+        Where lists were passed: for each candidate what it is, its ``elbo`` (nats per held-out state), the
+        ``difference`` from the best one and its ``error``. Not saved with the score.
     noise_sweep_ : list of dict
         What decided the noise level: for each candidate ``level`` (in standard deviations) the held-out loss J, its
         ``difference`` from the chosen one and the ``error`` of that. Empty where there was nothing to decide.
@@ -159,11 +170,12 @@ class DSMScore(Score):
         self,
         network: Any = "auto",
         *,
-        precondition: str = "gaussian",
-        objective: str = "dsm",
+        precondition: str | Sequence[str] = "gaussian",
+        objective: str | Sequence[str] = "dsm",
         energy: bool = False,
         symmetries: Sequence[str] = (),
-        sigma: float | None = None,
+        sigma: float | Sequence[float | None] | None = None,
+        noise_range: str = "all",
         homogeneous: bool | str | Sequence[str] | None = None,
         max_steps: int | None = None,
         max_minutes: float | None = None,
@@ -190,6 +202,7 @@ class DSMScore(Score):
         self.energy = energy
         self.symmetries = symmetries
         self.sigma = sigma
+        self.noise_range = noise_range
         self.homogeneous = homogeneous
         self.max_steps = max_steps
         self.max_minutes = max_minutes
@@ -220,15 +233,25 @@ class DSMScore(Score):
         """
         from gfdt.diffusion.settings import resolve
 
-        resolve(self, dims)
+        for one in candidates(self):
+            resolve(one, dims)
 
     def _fit(self, trajectory: xr.DataArray) -> None:
         from gfdt.diffusion.fitting import fit
         from gfdt.diffusion.running import Outputs
         from gfdt.diffusion.settings import resolve
 
-        settings = resolve(self, tuple(str(dim) for dim in trajectory.dims[2:]), trajectory.shape[2:])
-        module = None if isinstance(self.network, str) else self.network
+        found = candidates(self)
+        dims = tuple(str(dim) for dim in trajectory.dims[2:])
+        every = [resolve(one, dims, trajectory.shape[2:]) for one in found]
+        self._chosen = found[0]
+        if len(found) > 1:
+            self._chosen, self.choices_ = choose(found, trajectory)
+            self._settings = self._chosen._settings
+            self._take(self._chosen._fitted)
+            return
+        (settings,) = every
+        module = None if isinstance(self._chosen.network, str) else self._chosen.network
         outputs = Outputs(self.progress, self.checkpoint, self.checkpoint_minutes, self.log)
         fitted = fit(trajectory, settings, outputs, module=module)
         self._settings: Settings = settings
@@ -262,7 +285,8 @@ class DSMScore(Score):
         ----------
         sigma : float or ndarray
             In the units of the data, a multiple of ``noise_level_``, e.g. ``2 * score.noise_level_``. The network was
-            trained between 0.37 and 2.7 times the level ``sigma`` asks for or stands for (95 % of its examples).
+            trained from 0.37 times the level ``sigma`` asks for or stands for up to the top of its ``noise_range``
+            (with "local" 2.7 times that level, 95 % of its examples).
 
         Raises
         ------
@@ -319,6 +343,11 @@ class DSMScore(Score):
         lead = values.shape[: values.ndim - len(self.state_shape_)]
         return self._fitted.log_density(self._batch(values), self._device()).reshape(lead)
 
+    def _family(self) -> Family:
+        from gfdt.diffusion.family import make_family
+
+        return make_family(self._fitted, self._device())
+
     def _evaluate(self, batch: NDArray[Any]) -> NDArray[Any]:
         return self._fitted.score(batch, self._device())
 
@@ -344,7 +373,9 @@ class DSMScore(Score):
     def _pack(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
         from gfdt.diffusion.packing import pack
 
-        return pack(self)
+        chosen = copy.copy(getattr(self, "_chosen", self))
+        chosen._settings, chosen._fitted = self._settings, self._fitted
+        return pack(chosen)
 
     @classmethod
     def _unpack(cls, config: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Self:

@@ -10,6 +10,8 @@ import numpy as np
 from gfdt.covariance import Covariance, DenseCovariance, estimate_covariance, pack_covariance, unpack_covariance
 from gfdt.covariance.shrinkage import AUTOMATIC
 from gfdt.covariance.storage import COVARIANCE_ARRAYS
+from gfdt.density.family import Family
+from gfdt.density.standardise import standardised
 from gfdt.errors import CheckpointError
 from gfdt.scores.base import Score
 from gfdt.trajectory import homogeneous_dims
@@ -17,7 +19,7 @@ from gfdt.validation import number, one_of
 
 if TYPE_CHECKING:
     import xarray as xr
-    from numpy.typing import NDArray
+    from numpy.typing import ArrayLike, NDArray
 
 __all__ = ["GaussianScore"]
 
@@ -99,6 +101,18 @@ class GaussianScore(Score):
 
     def _divergence(self, batch: NDArray[Any]) -> NDArray[np.float64]:
         return np.full(len(batch), self.covariance_.trace(_minus_inverse))
+
+    def _family(self) -> Family:
+        units, covariance = standardised(self.covariance_, self.state_shape_)
+        return Family(units, covariance, self.state_shape_, level=0.0)
+
+    def _noisy(self, sigma: ArrayLike) -> tuple[Family, float]:
+        """A Gaussian can be blurred by any noise, not only by such as has the proportions of the components."""
+        given = np.asarray(sigma)
+        if not (np.issubdtype(given.dtype, np.number) and np.all(given > 0)):
+            return super()._noisy(sigma)
+        units, covariance = standardised(self.covariance_, self.state_shape_, sigma)
+        return Family(units, covariance, self.state_shape_, level=0.0), float(np.ravel(given / units.scale)[0])
 
     def _pack(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
         return {"shrinkage": float(self.shrinkage_)}, pack_covariance(self.covariance_)

@@ -9,12 +9,15 @@ the score of rho itself up to O(h^4). For few components: the error falls as n^(
 
 from __future__ import annotations
 
+import functools
 import math
 import warnings
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 
+from gfdt.density.family import Family
+from gfdt.density.whitened import Whitened
 from gfdt.errors import CheckpointError, InputError, ReliabilityWarning
 from gfdt.scores.base import Score
 from gfdt.scores.heldout import evenly, halves
@@ -32,6 +35,7 @@ _MOST_COMPONENTS = 10
 _TESTED = 2**11  # states on which a sum over centres is judged, and centres it has then
 _STEP = math.log(2) / 2  # of ln h in the search
 _SEARCH = 8  # steps from the reference in either direction: a factor of 16
+_KEPT = 4  # lattices of other noise levels: a step needs the two at its ends
 _COARSE = {1: 2.0, 2: 2.0, 3: 1.5}  # lattice of the search, in spacings of the final one
 
 
@@ -112,6 +116,20 @@ class KDEScore(Score):
     def _jvp(self, batch: NDArray[np.float64], v: NDArray[np.float64]) -> NDArray[np.float64]:
         y, along = self._whitening.states(batch), self._whitening.directions(v)
         return self._whitening.gradient(self._sums.product(y, along), batch.shape)
+
+    def _family(self) -> Family:
+        """Noise is white in y: the kernels widen, and the covariance of y is I."""
+        units = Whitened(self._whitening, self.state_shape_)
+        sums = functools.lru_cache(maxsize=_KEPT)(lambda level: self._sums.blurred(level) if level else self._sums)
+
+        def correction(a: NDArray[np.float64], level: float) -> NDArray[np.float64]:
+            return sums(level).score(a.reshape(len(a), -1)).reshape(a.shape) + a / (1 + level**2)
+
+        def product(a: NDArray[np.float64], level: float, u: NDArray[np.float64]) -> NDArray[np.float64]:
+            along = sums(level).product(a.reshape(len(a), -1), u.reshape(len(u), -1))
+            return along.reshape(a.shape) + u / (1 + level**2)
+
+        return Family(units.simplified(), units.covariance, self.state_shape_, 0.0, correction, product)
 
     def _pack(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
         config = {"bandwidth": self.bandwidth_, "max_centres": int(self.max_centres)}

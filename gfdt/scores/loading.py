@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 from pathlib import Path
 
+from gfdt.certificate.stamp import Stamp
 from gfdt.errors import CheckpointError, InputError
 from gfdt.scores.base import Score
 from gfdt.scores.storage import read_score_file, short
@@ -35,6 +36,7 @@ def load_score(path: str | Path) -> Score:
     config, arrays = read_score_file(path)
     try:
         score = _score_class(config["class"])._unpack(config, arrays)
+        score.certificate_ = Stamp.unpack(config.get("certificate"))
     except CheckpointError as error:
         raise CheckpointError(f"{path}: {short(error)}") from error
     except (InputError, KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:

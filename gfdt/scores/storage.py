@@ -46,6 +46,7 @@ def save_score(score: Score, path: str | Path, *, overwrite: bool = False) -> Pa
         "state_shape": list(score.state_shape_),
         "noise_level": np.asarray(score.noise_level_, dtype=np.float64).tolist(),
         "fingerprint": score.fingerprint_,
+        "certificate": None if score.certificate_ is None else score.certificate_.pack(),
         **config,
     }
     # Shapes of scalars and memory order would not survive the round trip; store plain C order.

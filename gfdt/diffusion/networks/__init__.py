@@ -1,7 +1,8 @@
 """The networks F(x, c_noise) by name, their hyperparameters and the bounds on them.
 
 A network is any torch module with that call. ``x`` is (batch, d) for "mlp" and (batch, V, *grid) for "resnet" and
-"unet", V the number of variables at every site; c_noise = ln(σ)/4 is (batch,). To add one: write its module with a
+"unet", V the number of variables at every site; c_noise = ln(σ)/4 is (batch,). With ``inputs`` = 2 x has twice as many
+channels, F as many as before. To add one: write its module with a
 ``reset(generator)`` that leaves F = 0, and a line in ``NETWORKS``.
 """
 
@@ -75,6 +76,7 @@ def make_network(
     generator: torch.Generator | None = None,
     *,
     channels: int = 1,
+    inputs: int = 1,
 ) -> nn.Module:
     """Build a network without touching torch's global random generator.
 
@@ -91,6 +93,8 @@ def make_network(
         shapes but neither values nor memory.
     channels : int
         V, the number of variables at every site of a field.
+    inputs : int
+        How many versions of the state the network is shown.
 
     Raises
     ------
@@ -100,9 +104,9 @@ def make_network(
     build = NETWORKS[kind].build
     with torch.device("meta"):
         if NETWORKS[kind].channel:
-            network = build(channels, shape, **options)
+            network = build(channels, shape, inputs=inputs, **options)
         else:
-            network = build(torch.Size(shape).numel(), **options)
+            network = build(torch.Size(shape).numel(), inputs=inputs, **options)
     weights = sum(parameter.numel() for parameter in network.parameters())
     if weights > _MOST_WEIGHTS:
         raise InputError(

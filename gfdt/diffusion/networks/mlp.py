@@ -28,12 +28,14 @@ class MLP(nn.Module):
         12 ms on two cores.
     depth : int
         Residual blocks. Default 2.
+    inputs : int
+        Vectors shown, see :meth:`gfdt.diffusion.preconditioning.Denoiser.network_input`.
     """
 
-    def __init__(self, size: int, *, width: int = 64, depth: int = 2) -> None:
+    def __init__(self, size: int, *, width: int = 64, depth: int = 2, inputs: int = 1) -> None:
         super().__init__()
         self.embedding = NoiseEmbedding(width)
-        self.first = nn.Linear(size, width)
+        self.first = nn.Linear(inputs * size, width)
         self.blocks = nn.ModuleList(
             ConditionedBlock(nn.Linear(width, width), nn.Linear(width, width), features=width, width=width)
             for _ in range(depth)
@@ -41,7 +43,7 @@ class MLP(nn.Module):
         self.last = nn.Linear(width, size)
 
     def forward(self, x: Tensor, c_noise: Tensor) -> Tensor:
-        """Return F, of the shape (batch, d) of x."""
+        """Return F, (batch, d), for x (batch, inputs d)."""
         features = self.embedding(c_noise)
         hidden = self.first(x)
         for block in self.blocks:

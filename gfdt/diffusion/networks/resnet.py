@@ -1,11 +1,13 @@
 """Circular residual convolutional network for periodic fields in one or two dimensions.
 
-    h_0 = K * x,    h_{i+1} = h_i + K₂ * silu((1 + a_i(c)) (K₁ * silu(h_i)) + b_i(c)),    F = K_out * silu(h_depth)
+    h_0 = K * x,    h_{i+1} = h_i + K₂ * silu((1 + a_i(e)) (K₁ * silu(h_i)) + b_i(e)),    F = K_out * silu(h_depth)
+    e = e(c) + P_i <silu(h_i)>
 
-with periodic convolutions of 3 points per dimension. There is no stride, no pooling and no position
-anywhere, so F commutes with every integer shift, exactly (a strided U-Net does so only for shifts by its total
-stride). Dilations 1, 2, 4 ... of K₁ widen the view: each is limited to a quarter of the field, where the
-three points are still distinct neighbours.
+with periodic convolutions of 3 points per dimension, c the noise level and <.> the mean over the grid: every block sees
+the whole field as well as the neighbourhood. (In strong noise only the largest scales are left, which convolutions
+would have to add up from far away.) There is no stride and no position anywhere, so F commutes with every integer
+shift, exactly (a strided U-Net does so only for shifts by its total stride). Dilations 1, 2, 4 ... of K₁ widen the
+view: each is limited to a quarter of the field, where the three points are still distinct neighbours.
 """
 
 from __future__ import annotations
@@ -33,15 +35,20 @@ class ResNet(nn.Module):
         Hidden channels. Default 32.
     depth : int
         Residual blocks. Default 4: with the dilations 1, 2, 4, 8 and 3-point kernels a point sees
-        21 cells to every side, all of a 32 x 32 field, with about 80,000 weights.
+        21 cells to every side, all of a 32 x 32 field, with about 90,000 weights.
+    inputs : int
+        Fields shown of every variable, see :meth:`gfdt.diffusion.preconditioning.Denoiser.network_input`.
     """
 
-    def __init__(self, channels: int, shape: tuple[int, ...], *, width: int = 32, depth: int = 4) -> None:
+    def __init__(
+        self, channels: int, shape: tuple[int, ...], *, width: int = 32, depth: int = 4, inputs: int = 1
+    ) -> None:
         super().__init__()
         n = len(shape)
         widest = max(1, min(shape) // 4)
         self.embedding = NoiseEmbedding(width)
-        self.first = PeriodicConvolution(n, channels, width)
+        self.first = PeriodicConvolution(n, inputs * channels, width)
+        self.pools = nn.ModuleList(nn.Linear(width, width, bias=False) for _ in range(depth))
         self.blocks = nn.ModuleList(
             ConditionedBlock(
                 PeriodicConvolution(n, width, width, dilation=min(2**i, widest)),
@@ -54,11 +61,11 @@ class ResNet(nn.Module):
         self.last = PeriodicConvolution(n, width, channels)
 
     def forward(self, x: Tensor, c_noise: Tensor) -> Tensor:
-        """Return F, of the shape (batch, V, *shape) of x."""
+        """Return F, (batch, V, *shape), for x (batch, inputs V, *shape)."""
         features = self.embedding(c_noise)
         hidden = self.first(x)
-        for block in self.blocks:
-            hidden = block(hidden, features)
+        for block, pool in zip(self.blocks, self.pools, strict=True):
+            hidden = block(hidden, features + pool(silu(hidden).flatten(2).mean(dim=2)))
         return self.last(silu(hidden))
 
     def hidden_weights(self) -> list[nn.Parameter]:

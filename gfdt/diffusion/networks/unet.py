@@ -50,10 +50,19 @@ class UNet(nn.Module):
         How often the grid is halved. Default 3: widths 32-64-128-256, as in the PRL.
     blocks : int
         Residual blocks at the bottom. Default 8: about 10 million weights.
+    inputs : int
+        Fields shown of every variable, see :meth:`gfdt.diffusion.preconditioning.Denoiser.network_input`.
     """
 
     def __init__(
-        self, channels: int, shape: tuple[int, ...], *, width: int = 32, levels: int = 3, blocks: int = 8
+        self,
+        channels: int,
+        shape: tuple[int, ...],
+        *,
+        width: int = 32,
+        levels: int = 3,
+        blocks: int = 8,
+        inputs: int = 1,
     ) -> None:
         super().__init__()
         n = len(shape)
@@ -63,7 +72,7 @@ class UNet(nn.Module):
         self.shape = shape
         self.refined = tuple(stride * math.ceil(length / stride) for length in shape)
         self.embedding = NoiseEmbedding(features)
-        self.first = PeriodicConvolution(n, channels, width)
+        self.first = PeriodicConvolution(n, inputs * channels, width)
         self.down = nn.ModuleList(
             _Layer(PeriodicConvolution(n, wide, 2 * wide, stride=2), features, 2 * wide) for wide in widths[:-1]
         )
@@ -80,7 +89,7 @@ class UNet(nn.Module):
         self.last = PeriodicConvolution(n, width, channels)
 
     def forward(self, x: Tensor, c_noise: Tensor) -> Tensor:
-        """Return F, of the shape (batch, V, *shape) of x."""
+        """Return F, (batch, V, *shape), for x (batch, inputs V, *shape)."""
         features = self.embedding(c_noise)
         hidden = self.first(_resample(x, self.refined))
         passed = []

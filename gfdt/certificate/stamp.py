@@ -1,0 +1,110 @@
+"""What stays on a score after :func:`gfdt.certify`: the verdict, its reasons, and on which record it was passed.
+
+It is saved with the score, and :func:`gfdt.response` writes it into the attributes of its result. A score that is
+fitted again has none, and one evaluated at another noise level is another score, which was never certified.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from gfdt.validation import is_number
+
+if TYPE_CHECKING:
+    from gfdt.scores.base import Score
+
+__all__ = ["NEVER", "Stamp", "attributes", "joint_attributes", "level_of"]
+
+NEVER = "none"  # the verdict of a score that was never certified
+_VERDICTS = ("green", "amber", "red")
+_MOST_REASONS, _LONGEST = 64, 4000
+_LEVEL_RTOL = 1e-6  # a noise level is written to a file and read again as it was
+
+
+@dataclass(frozen=True)
+class Stamp:
+    """The outcome of a certificate.
+
+    Attributes
+    ----------
+    verdict : "green", "amber" or "red"
+    reasons : tuple of str
+        Empty where it is green.
+    fingerprint : str
+        Digest of the record the score was judged on.
+    noise_level : float
+        Rms over the components of the σ it was judged at.
+    """
+
+    verdict: str
+    reasons: tuple[str, ...]
+    fingerprint: str
+    noise_level: float
+
+    def pack(self) -> dict[str, Any]:
+        """Return it as JSON can hold it."""
+        return {
+            "verdict": self.verdict,
+            "reasons": list(self.reasons),
+            "fingerprint": self.fingerprint,
+            "noise_level": self.noise_level,
+        }
+
+    @classmethod
+    def unpack(cls, value: Any) -> Stamp | None:
+        """Return what ``pack`` gave, from a file that may come from a stranger; None for None.
+
+        Raises
+        ------
+        ValueError
+            If it is anything else.
+        """
+        if value is None:
+            return None
+        if not _is_valid(value):
+            raise ValueError("the certificate in the file is not one")
+        return cls(value["verdict"], tuple(value["reasons"]), value["fingerprint"], float(value["noise_level"]))
+
+
+def level_of(score: Score) -> float:
+    """Return the rms over the components of the noise level of a score."""
+    return float(np.sqrt(np.mean(np.square(np.asarray(score.noise_level_, dtype=np.float64)))))
+
+
+def attributes(score: Score) -> dict[str, str]:
+    """Return ``certificate_verdict`` and ``certificate_reasons`` for a result made with a score."""
+    stamp = score.certificate_
+    if stamp is None or not np.isclose(stamp.noise_level, level_of(score), rtol=_LEVEL_RTOL, atol=0.0):
+        return {"certificate_verdict": NEVER, "certificate_reasons": ""}
+    return {"certificate_verdict": stamp.verdict, "certificate_reasons": "\n".join(stamp.reasons)}
+
+
+def joint_attributes(each: Sequence[dict[str, Any]]) -> dict[str, str]:
+    """Return the same for a result made with several scores: the worst verdict, and all reasons.
+
+    A score that was never certified is worse than an amber one, of which something is known, and better than a red one.
+    """
+    order = ("green", "amber", NEVER, "red")
+    worst = max((str(item["certificate_verdict"]) for item in each), key=order.index)
+    reasons = dict.fromkeys(line for item in each for line in str(item["certificate_reasons"]).splitlines())
+    return {"certificate_verdict": worst, "certificate_reasons": "\n".join(reasons)}
+
+
+def _is_valid(value: Any) -> bool:
+    if not isinstance(value, dict) or set(value) != {"verdict", "reasons", "fingerprint", "noise_level"}:
+        return False
+    reasons, level = value["reasons"], value["noise_level"]
+    return (
+        value["verdict"] in _VERDICTS
+        and isinstance(reasons, list)
+        and len(reasons) <= _MOST_REASONS
+        and all(isinstance(item, str) and len(item) <= _LONGEST for item in reasons)
+        and isinstance(value["fingerprint"], str)
+        and len(value["fingerprint"]) <= 64
+        and is_number(level)
+        and level >= 0
+    )

@@ -1,0 +1,1 @@
+"""The density that a score stands for: its samples, its likelihood, and a bound that judges it."""
