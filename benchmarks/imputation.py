@@ -3,8 +3,8 @@
     python benchmarks/imputation.py                                          small: 16 x 16, trained here (minutes)
     python benchmarks/imputation.py --score FILE --data RUN.nc               a trained score, fields it has not seen
 
-For every field of the data an ensemble of states is drawn given a part of it, by ``score.sample(given=...)``, and judged
-on what was not seen with the continuous ranked probability score per cell,
+For every field of the data an ensemble of states is drawn given a part of it, as by ``score.sample(given=...)``, and
+judged on what was not seen with the continuous ranked probability score per cell,
 
     CRPS = mean |x_i - truth| - sum_(i<j) |x_i - x_j| / (E (E - 1)),
 

@@ -46,3 +46,19 @@ def test_forcing(capsys):
     assert (np.abs(full["forcing"] - push) < 4 * full["stderr"]).all()
     assert (part["resolution"].values[:3] < 0.6).all()
     assert part["resolution"].values[3] > 0.9
+
+
+def test_density(capsys):
+    names = run("density", DURATION=200.0, STEPS=500, SAMPLES=2000)
+    printed = capsys.readouterr().out
+    assert names["certificate"].verdict != "red"
+    assert "certificate: red (gaussian" in printed
+    assert names["R"].attrs["certificate_verdict"] == names["certificate"].verdict
+    exact, likelihood = names["exact"].mean(), names["likelihood"]
+    # What the blur of sigma takes and what 500 steps do not learn; the Gaussian misses 0.37 nats.
+    assert abs(float(likelihood["learned"].mean()) - exact) < 0.05
+    assert float(likelihood["Gaussian"].mean()) < exact - 0.3
+    # The share of the right-hand well in the conditional density: 2000 samples know it to 0.011 (one standard error).
+    grid, conditional = names["grid"], names["conditional"]
+    share = conditional[grid > 0].sum() / conditional.sum()
+    assert abs((names["filled"]["learned"] > 0).mean() - share) < 0.05

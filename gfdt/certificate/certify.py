@@ -50,7 +50,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Certificate", "certify"]
 
-_VALUES = 2**20  # numbers in all samples
+_VALUES = 2**19  # numbers in all samples: 512 fields of 32 x 32, 8192 states of up to 64 components
 _FEWEST, _MOST = 256, 8192  # 8192 know the probability of a bin of 5 % to 5 %
 _LEAST_SAMPLES = 64
 
@@ -81,7 +81,7 @@ def certify(
         learned, and the verdict is amber at best. To hold a part back, fit on ``run.isel(member=slice(0, 48))`` and
         certify on ``run.isel(member=slice(48, None))``; with few members, split in time.
     n_samples : int, optional
-        Samples to draw with λ = 0; half as many are drawn with λ = 1. Default: 2^20 numbers in all, but 256 to 8192
+        Samples to draw with λ = 0; half as many are drawn with λ = 1. Default: 2^19 numbers in all, but 256 to 8192
         samples. Fewer find less: what is beyond the errors decides.
     seed : int
         Of samples, noise and whatever is chosen at random.
@@ -130,7 +130,7 @@ def certify(
         drawn = draw(known, count, seed, progress)
         if isinstance(drawn, Samples):
             samples = judge_samples(ready, known.noise_level_, drawn, np.random.default_rng([seed, 2]))
-        held_out = judge_held_out(ready, family, known.noise_level_, seed, progress)
+            held_out = judge_held_out(ready, family, known.noise_level_, seed, progress)
     share = share_of_blur(ready, known.noise_level_)
     sections = _sections(identities, family, drawn, samples, held_out)
     sections["score"] = _of_the_score(known, identities, drawn, share)
@@ -206,7 +206,7 @@ def _sections(
         out["density"] = (Finding("density", "amber", float("nan"), text, f"{text}: {family}"),)
         return out
     if isinstance(drawn, str):
-        reason = f"no samples can be drawn with this score: {drawn}"
+        reason = f"no samples can be drawn with this score, nor is its likelihood looked at: {drawn}"
         out["samples against the record"] = (Finding("samples", "red", float("nan"), "none could be drawn", reason),)
     if samples is not None:
         out["samples against the record"] = samples.findings

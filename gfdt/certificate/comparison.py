@@ -5,10 +5,15 @@ wavenumbers). Its departure
 
     D = [g(<φ>_samples) - g(<φ>_record)]/unit
 
-has the standard error SE^2 = SE_record^2 + SE_samples^2. The first is the spread over the resampling units of the
-record: the influence of a unit u is D(<φ> + e_u) - D(<φ>), e_u the influence of the unit on the mean
-(:mod:`gfdt.responses.sums`). The second is found in the same way from groups of samples, but is never taken to be less
-than that of as many independent states of the record: a bin that no sample fell into would otherwise be known without
+has the standard error
+
+    SE² = s² (r²/n_record + 1/n_samples),
+
+s the scatter that single independent states give, r the factor by which the states of the record are correlated. For
+any grouping of states with influences e_u on the mean (:mod:`gfdt.responses.sums`) the error of g is the spread of
+[g(<φ> + e_u) - g(<φ>)]/unit. It is found for the resampling units of the record and for random groups of its states,
+whose ratio is r, and for groups of samples; s is the larger of what states of the record and samples show. One of them
+alone would not do: a bin that no sample fell into, or a tail that the record happens to lack, would be known without
 error. As in :mod:`gfdt.diagnostics.verdict` a departure must both be beyond the errors (0.1 % over all entries) and
 large enough to matter, so that a correct score passes whatever the size of the record.
 """
@@ -44,7 +49,7 @@ class Statistic:
     summary : callable
         g: maps means (..., n_features) to (..., kind, entry); the kinds (components, variables) are judged one by one.
     unit : callable
-        Maps g of the record, (..., kind, entry), to what a departure is measured in, of a shape that broadcasts.
+        Maps g of the record, (kind, entry), to what a departure is measured in, of a shape that broadcasts.
     """
 
     features: Callable[[NDArray[np.float64]], NDArray[np.float64]]
@@ -118,24 +123,24 @@ def compare(statistic: Statistic, record: States, samples: States, rng: np.rando
     (own,) = _sums(statistic, samples, samples.group)
     here, there = own.mean(), known.mean()
 
-    def departure(of: NDArray[np.float64], reference: NDArray[np.float64]) -> NDArray[np.float64]:
-        expected = statistic.summary(reference)
-        return (statistic.summary(of) - expected) / statistic.unit(expected)
+    found, expected = statistic.summary(here), statistic.summary(there)
+    unit = statistic.unit(expected)
 
-    value = departure(here, there)
-    of_record = standard_error(departure(here, there + known.influence()) - value)
-    of_samples = standard_error(departure(here + own.influence(), there) - value)
-    at_least = standard_error(departure(there + independent.influence(), there))
-    at_least = at_least * np.sqrt(len(record) / len(samples))
-    stderr = np.hypot(of_record, np.maximum(of_samples, at_least))
+    def error(sums: UnitSums, mean: NDArray[np.float64]) -> NDArray[np.float64]:
+        return standard_error((statistic.summary(mean + sums.influence()) - statistic.summary(mean)) / unit)
+
+    alone = error(independent, there)
+    correlation = np.divide(error(known, there), alone, out=np.ones_like(alone), where=alone > 0)
+    scatter = np.maximum(alone * np.sqrt(len(record)), error(own, here) * np.sqrt(len(samples)))
+    stderr = scatter * np.sqrt(correlation**2 / len(record) + 1 / len(samples))
     freedom = min(record.n_groups, samples.n_groups)
     return Comparison(
-        found=statistic.summary(here),
-        expected=statistic.summary(there),
-        departure=value,
+        found=found,
+        expected=expected,
+        departure=(found - expected) / unit,
         stderr=stderr,
         # By the smaller number of groups: what is known the worst decides.
-        threshold=significance_threshold(value.size, freedom),
+        threshold=significance_threshold(stderr.size, freedom),
     )
 
 

@@ -20,6 +20,7 @@ import numpy as np
 
 from gfdt.certificate.held_out import HeldOut
 from gfdt.certificate.samples import SampleReport
+from gfdt.certificate.verdict import BLUR_AMBER
 from gfdt.diagnostics.report import ScoreReport
 from gfdt.diagnostics.verdict import Finding
 from gfdt.responses.departure import AMBER, RED
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
 __all__ = ["Evidence", "diagnose"]
 
 _CERTAIN = 4.0  # standard errors of an amplitude
-_BLUR = 0.10
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ def diagnose(evidence: Evidence, findings: tuple[Finding, ...]) -> tuple[str, ..
 
 
 def _too_coarse(evidence: Evidence) -> str:
-    if evidence.blur <= _BLUR:
+    if evidence.blur <= BLUR_AMBER:
         return ""
     return (
         f"likely cause: a noise level that is too large (it costs {100 * evidence.blur:.0f} % of the score): train "
@@ -96,10 +96,12 @@ def _other_system(evidence: Evidence) -> str:
     worse = held_out is not None and held_out.gain < -(AMBER**2) and held_out.findings[0].verdict == "red"
     if not wrong and not worse:
         return ""
-    what = f"the {' and the '.join(wrong)} of its samples are" if wrong else "its likelihood is"
+    are = "are" if len(wrong) > 1 or "mean and width" in wrong else "is"
+    what = f"the {' and the '.join(wrong)} of its samples {are}" if wrong else "its likelihood is"
     return (
-        f"likely cause: the score belongs to another system, or to too short a record of this one ({what} not "
-        "that of the record, which any training gets right first): check that score and trajectory belong together."
+        f"likely cause: the score belongs to another system, or was trained on too few samples of this one ({what} "
+        "not that of the record, which any training gets right first): check that score and trajectory belong "
+        "together, or train with more data."
     )
 
 

@@ -264,15 +264,18 @@ def _pictures(
     both = (record, samples["samples"])
     fields = np.stack([s.values[np.linspace(0, len(s) - 1, _EXAMPLES).astype(int)] for s in both])
     fields = ready.mean + spread_of(ready) * fields
-    dims = ("origin", "example", *layout.dims)
-    coordinates: dict[str, Any] = {dim: ready.trajectory[dim] for dim in layout.dims}
+    # A state dim may be called like one of the report.
+    taken = {"origin", "example", "check", "part", *map(str, out.variables), *map(str, out.dims)}
+    own = {dim: f"{dim}_state" if dim in taken else dim for dim in layout.dims}
+    dims = ("origin", "example", *own.values())
+    coordinates: dict[str, Any] = {name: ready.trajectory[dim].values for dim, name in own.items()}
     example = xr.DataArray(fields, dims=dims, coords=coordinates, attrs=_attrs_of(ready))
     return out.assign(example=example).assign_coords(origin=["record", "samples"])
 
 
 def _attrs_of(ready: Prepared) -> dict[str, str]:
     attrs = ready.trajectory.attrs
-    name = attrs.get("long_name") or ready.trajectory.name or "x"
+    name = attrs.get("long_name") or ready.trajectory.name or "state"
     return {"long_name": str(name), "units": str(attrs.get("units", ""))}
 
 

@@ -29,9 +29,9 @@ if TYPE_CHECKING:
 
 __all__ = ["SlicedDistance", "sliced_distance", "squared_distance"]
 
-_DIRECTIONS = 128  # the mean over directions is then known to about 1/8 even where one of them alone differs
-_SPLITS = 4  # of the record into halves
-_MOST = 2**14  # states on each side
+_DIRECTIONS = 64  # the mean over directions is then known to about 1/5 even where one of them alone differs
+_SPLITS = 12  # of the record into halves: where one slow variable decides, a single split knows the floor to 1/2 or so
+_MOST = 2**12  # states on each side
 _VALUES = 2**22  # numbers sorted at once
 
 

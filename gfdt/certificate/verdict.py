@@ -26,6 +26,8 @@ from gfdt.diagnostics.verdict import Finding
 from gfdt.responses.departure import AMBER, RED
 
 __all__ = [
+    "BLUR_AMBER",
+    "BLUR_RED",
     "LIKELIHOOD_AMBER",
     "LIKELIHOOD_RED",
     "judge_blur",
@@ -40,7 +42,7 @@ __all__ = [
 _MODE_AMBER, _MODE_RED = 0.10, 0.25
 _TAIL_AMBER, _TAIL_RED = 0.20, 0.50
 _FLOORS = 2.0
-_BLUR_AMBER, _BLUR_RED = 0.10, 0.30
+BLUR_AMBER, BLUR_RED = 0.10, 0.30
 LIKELIHOOD_AMBER, LIKELIHOOD_RED = AMBER**2, RED**2
 
 _ADVICE = "train longer or with more data, or check that score and trajectory belong to the same system"
@@ -68,8 +70,13 @@ def judge_comparison(
         Amber and red.
     """
     verdict = _graded(found.size, limits) if found.significant.any() else "green"
-    text = f"rms departure beyond noise {found.size:.3g} (worst {found.z.max():.1f} stderr)"
-    return Finding(check, verdict, found.size, text, _why(found, what, name) if verdict != "green" else "")
+    return Finding(
+        check,
+        verdict,
+        found.size,
+        f"rms departure {_extent(found)}",
+        _why(found, what, name) if verdict != "green" else "",
+    )
 
 
 def judge_density(found: Comparison, name: Callable[[int], str]) -> Finding:
@@ -77,11 +84,11 @@ def judge_density(found: Comparison, name: Callable[[int], str]) -> Finding:
     kind = int(found.worst[0]) if not found.significant.any() else int((found.excess * found.significant).argmax())
     distance = 0.5 * float(np.abs(found.found[kind] - found.expected[kind]).sum())
     largest = int(np.abs(found.departure[kind]).argmax())
-    largest_text = f"{100 * found.departure[kind, largest]:+.0f} +- {100 * found.stderr[kind, largest]:.0f} %"
+    largest_text = f"{100 * found.departure[kind, largest]:+.0f} +- {100 * found.stderr[kind, largest]:.1g} %"
     verdict = _graded(found.size, (AMBER, RED)) if found.significant.any() else "green"
     text = (
-        f"rms relative error beyond noise {found.size:.3g}, total variation {distance:.2g}, largest {largest_text} "
-        f"in one of {found.departure.shape[1]} bins (worst {found.z.max():.1f} stderr)"
+        f"rms relative error {_extent(found)}, total variation {distance:.2g}, largest {largest_text} in one of "
+        f"{found.departure.shape[1]} bins"
     )
     reason = (
         f"the one-point density of the samples{name(kind)} is off by {100 * found.size:.0f} % rms (total variation "
@@ -102,10 +109,9 @@ def judge_modes(check: str, found: Comparison, what: str, name: Callable[[int], 
     if found.significant.any():
         grades = [_graded(found.size, (AMBER, RED)), _graded(found.certain, (_MODE_AMBER, _MODE_RED))]
         verdict = max(grades, key=["green", "amber", "red"].index)
-    text = (
-        f"rms departure beyond noise {found.size:.3g}, of one mode {found.certain:.3g} (worst {found.z.max():.1f} "
-        "stderr)"
-    )
+    text = f"rms departure {_extent(found)}"
+    if found.significant.any():
+        text += f", of one mode at least {found.certain:.3g}"
     reason = _why(found, what, lambda _, entry: name(entry)) if verdict != "green" else ""
     return Finding(check, verdict, max(found.size, found.certain), text, reason)
 
@@ -133,8 +139,8 @@ def judge_spread(distance: SlicedDistance, others: list[Finding]) -> Finding:
     worst = max(others, key=lambda item: (order.index(item.verdict), item.value))
     verdict = max(_far(distance), worst.verdict, key=order.index)
     text = (
-        f"samples with lambda 0 and 1 {distance.distance:.3g} sd apart, {distance.ratio:.2g} times the floor; of their "
-        f"statistics the {worst.check} differs most ({worst.value:.2g} beyond noise)"
+        f"samples with lambda 0 and 1 {distance.distance:.3g} sd apart, {distance.ratio:.2g} times the floor; worst "
+        f"of their statistics: {worst.check}, {worst.text.split(',')[0]}"
     )
     reason = (
         "samples of the reverse SDE (lambda = 0) and of the probability flow (lambda = 1) differ "
@@ -146,7 +152,7 @@ def judge_spread(distance: SlicedDistance, others: list[Finding]) -> Finding:
 
 def judge_blur(share: float, level: str) -> Finding:
     """Judge the share of the score that the noise level costs."""
-    verdict = _graded(share, (_BLUR_AMBER, _BLUR_RED))
+    verdict = _graded(share, (BLUR_AMBER, BLUR_RED))
     text = f"sigma = {level} costs {100 * share:.2g} % of the score, <sigma^2/(C_k + sigma^2)>"
     reason = (
         f"the noise level sigma = {level} blurs away {100 * share:.0f} % of the score (average over modes): train with "
@@ -159,6 +165,12 @@ def _graded(size: float, limits: tuple[float, float]) -> str:
     return "red" if size > limits[1] else "amber" if size > limits[0] else "green"
 
 
+def _extent(found: Comparison) -> str:
+    """The size where something was found; sizes within the noise would only mislead."""
+    worst = f"(worst {found.z.max():.1f} stderr)"
+    return f"beyond noise {found.size:.3g} {worst}" if found.significant.any() else f"within noise {worst}"
+
+
 def _far(found: SlicedDistance) -> str:
     return _graded(found.excess, (AMBER, RED)) if found.ratio > _FLOORS else "green"
 
@@ -167,5 +179,5 @@ def _why(found: Comparison, what: str, name: Callable[[int, int], str]) -> str:
     kind, entry = found.worst
     return (
         f"{what} departs from the record by {100 * found.size:.0f} % rms beyond noise (worst{name(kind, entry)}: "
-        f"{100 * found.departure[kind, entry]:+.0f} +- {100 * found.stderr[kind, entry]:.0f} %): {_ADVICE}."
+        f"{100 * found.departure[kind, entry]:+.0f} +- {100 * found.stderr[kind, entry]:.1g} %): {_ADVICE}."
     )

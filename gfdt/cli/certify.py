@@ -20,7 +20,9 @@ def certify(
     out: Annotated[
         Path | None, typer.Option("--out", help="Score file to write, with the certificate in it for gfdt respond.")
     ] = None,
-    n_samples: Annotated[int | None, typer.Option("--samples", help="Samples to draw (default: 256 to 8192).")] = None,
+    n_samples: Annotated[
+        int | None, typer.Option("--samples", min=64, help="Samples to draw (default: 256 to 8192).")
+    ] = None,
     homogeneous: Homogeneous = None,
     seed: Seed = 0,
     var: Var = None,

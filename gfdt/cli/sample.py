@@ -24,7 +24,7 @@ def sample(
         float | None,
         typer.Option("--lam", help="Member of the reverse family, at most 1: 0 is the SDE, 1 the probability flow."),
     ] = None,
-    n_steps: Annotated[int | None, typer.Option("--steps", help="Steps (default: by method).")] = None,
+    n_steps: Annotated[int | None, typer.Option("--steps", min=1, help="Steps (default: by method).")] = None,
     schedule: Annotated[str, typer.Option("--schedule", help="Where the noise levels are: edm, ve or vp.")] = "edm",
     blurred: Annotated[
         bool, typer.Option("--blurred", help="Leave the noise of the score's own level in the samples.")
@@ -59,7 +59,7 @@ def sample(
         n, method=method, lam=lam, n_steps=n_steps, schedule=schedule, decode=not blurred, seed=seed
     )
     options = {"n": n, "method": method, "lam": lam, "n_steps": n_steps, "schedule": schedule, "decode": not blurred}
-    result = states.assign_attrs(long_name="state drawn from the density of the score").to_dataset(name="sample_state")
+    result = states.assign_attrs(long_name="state drawn from the density of the score").to_dataset(name="state")
     result["sample"].attrs.update(long_name="number of the sample", units="1")
     result = result.assign_attrs(
         title="samples of a learned stationary density",

@@ -186,7 +186,7 @@ def _drawn(
     The draws of the decoder have bin -1 and weight 1.
     """
     root = np.random.SeedSequence(seed)
-    levels, noise = root.spawn(2)
+    levels, streams = root.spawn(2)
     noises = make_schedule(schedule, float(edges[0]), float(edges[-1]))
     places = strata(noises, n_levels, np.random.default_rng(levels), edges)
     decode = decode and family.level > 0
@@ -195,22 +195,21 @@ def _drawn(
     starts = range(0, len(a), size)
     disable = None if progress is None else not progress
     with tqdm(total=len(starts) * (len(places) + decode), desc="bound", disable=disable, leave=False) as bar:
-        for stream, first in zip(noise.spawn(len(starts)), starts, strict=True):
+        for stream, first in zip(streams.spawn(len(starts)), starts, strict=True):
             part = slice(first, first + size)
             states = a[part].astype(np.float64)
+            coefficients = family.modes.forward(states)
             rng = np.random.default_rng(stream)
             if decode:
-                yield [(-1, 1.0, decoding(family, states, rng.standard_normal(states.shape))) for _ in range(2)], part
+                noise = (rng.standard_normal(states.shape) for _ in range(2))
+                yield [(-1, 1.0, decoding(family, states, coefficients, z)) for z in noise], part
                 bar.update()
             for place in places:
+                noise = (rng.standard_normal(states.shape) for _ in range(2))
                 yield (
                     [
-                        (
-                            place.bin,
-                            float(w),
-                            denoising(family, states, rng.standard_normal(states.shape), float(s), start),
-                        )
-                        for s, w in zip(place.levels, place.weights, strict=True)
+                        (place.bin, float(w), denoising(family, states, coefficients, z, float(s), start))
+                        for s, w, z in zip(place.levels, place.weights, noise, strict=True)
                     ],
                     part,
                 )

@@ -12,6 +12,7 @@ weighs the products; see :mod:`gfdt.density.integrand`.)
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Self
 
 import numpy as np
@@ -78,19 +79,23 @@ class Comparison:
             )
         return cls(family, bands, reference)
 
-    def tests(self, draw: Draw) -> list[NDArray[np.float64]]:
-        """Return φ(y) for the linear tests: w⁻¹ y in each band."""
-        v = draw.level**2
+    def tests(self, draw: Draw) -> NDArray[np.float64]:
+        """Return φ(y) of all linear tests in one: w⁻¹ y, of which every band takes its own directions, (2 batch, m)."""
+        values = self.family.modes.values
+        return np.asarray(draw.coefficients * inverse(values + draw.level**2))
 
-        def within(band: NDArray[np.float64]) -> NDArray[np.float64]:
-            return self.family.filtered(draw.y, lambda c: np.where(np.isin(c, band), inverse(c + v), 0.0))
-
-        return [within(band) for band in self.bands]
+    @cached_property
+    def in_bands(self) -> NDArray[np.float64]:
+        """Products summed within bands: the matrix (m, band) of the counts of each mode."""
+        modes = self.family.modes
+        return modes.counts[:, None] * np.stack([np.isin(modes.values, band) for band in self.bands], axis=1)
 
     def error(self, draw: Draw) -> NDArray[np.float64]:
-        """Return s - s* at a draw."""
+        """Return s - s* at a draw, in the eigenbasis of C."""
         assert self.reference is not None
-        return draw.f + self.family.linear_score(draw.y, draw.level) - self.reference.score(draw.y, draw.level)
+        modes = self.family.modes
+        exact = modes.forward(self.reference.score(draw.y, draw.level))
+        return draw.f - inverse(modes.values + draw.level**2) * draw.coefficients - exact
 
     def prior_gap(self, a: NDArray[np.float64], start: float, top: float) -> NDArray[np.float64]:
         """Return E[ln N*(y) - ln N(y)] at the top for every state, N* and N the priors: (n,)."""
@@ -135,18 +140,19 @@ class LevelSums:
         np.add.at(self.cross[index], units, weight * cross)
         np.add.at(self.moments[index, :, 0], units, weight * (squares + cross))
         self.gram[index, 0, 0] += weight * squares.sum()
-        residual = draw.weighted + draw.rest
-        linear = self.comparison.tests(draw)
-        for j, test in enumerate(linear, start=1):
-            np.add.at(self.moments[index, :, j], units, weight * draw.per_state(residual, test))
-            both = weight * draw.per_state(draw.weighted, test).sum()
-            self.gram[index, 0, j] += both
-            self.gram[index, j, 0] += both
-            # Bands have no direction in common, so that G is diagonal but for f.
-            self.gram[index, j, j] += weight * draw.per_state(test, draw.weigh(test)).sum()
+        weighted = draw.weight * draw.f
+        test, in_bands = self.comparison.tests(draw), self.comparison.in_bands
+        linear = (((weighted + draw.rest) * test) @ in_bands).reshape(2, len(units), -1).mean(axis=0)
+        np.add.at(self.moments[index, :, 1:], units, weight * linear)
+        both = weight * ((weighted * test) @ in_bands).sum(axis=0) / 2
+        self.gram[index, 0, 1:] += both
+        self.gram[index, 1:, 0] += both
+        # Bands have no direction in common, so that G is diagonal but for f.
+        own = np.arange(1, len(both) + 1)
+        self.gram[index, own, own] += weight * (draw.weight * (test * test).sum(axis=0)) @ in_bands / 2
         if self.comparison.reference is not None:
             error = self.comparison.error(draw)
-            np.add.at(self.gap[index], units, 0.5 * weight * draw.per_state(error, draw.weigh(error)))
+            np.add.at(self.gap[index], units, 0.5 * weight * draw.per_state(error, draw.weight * error))
 
 
 def as_dataset(

@@ -42,7 +42,7 @@ from gfdt.density.innovation import Innovation
 from gfdt.density.observations import Observation, in_coordinates, parse_given
 from gfdt.density.sampling import Noise, Sampler, levels, sample
 from gfdt.errors import InputError
-from gfdt.validation import shown
+from gfdt.validation import integer, shown
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -95,13 +95,14 @@ def sample_given(
     Raises
     ------
     InputError
-        For another method, or if states do not stay finite.
+        For another method, no particle, or if states do not stay finite.
     """
     if method != "heun" or lam != 0:
         raise InputError(
             f"method={shown(method)} with lam={shown(lam)}: conditional samples have a scheme of their own, of λ = 0. "
             "Leave method and lam out when you pass given."
         )
+    integer("n_particles", n_particles, 1, 10**4)
     sampler = Sampler(method, lam, n_steps, schedule, decode)
     if not given.values.size:
         return sample(family, n, sampler, seed=seed, progress=progress)

@@ -21,11 +21,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from gfdt.covariance import Covariance
+from gfdt.density.modes import Modes
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -89,6 +91,8 @@ class Family:
         f(a, σ) for a (batch, *state), float64; None for a Gaussian.
     product : callable or None
         (∇f)(a; σ) u as product(a, σ, u).
+    pull_back : callable or None
+        u (∇f)(a; σ), the transposed product, where it is cheaper (networks); else None.
     highest : float
         The largest σ at which f is known.
     lowest : float
@@ -103,6 +107,12 @@ class Family:
     product: Product | None = None
     highest: float = math.inf
     lowest: float = 0.0
+    pull_back: Product | None = None
+
+    @cached_property
+    def modes(self) -> Modes:
+        """The eigenbasis of C."""
+        return Modes.of(self.covariance, self.shape)
 
     @property
     def size(self) -> int:

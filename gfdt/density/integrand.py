@@ -41,33 +41,37 @@ __all__ = ["Draw", "decoding", "denoising"]
 
 @dataclass(frozen=True)
 class Draw:
-    """States of one batch blurred with z and with -z, and what is known at them; arrays of shape (2 batch, *state).
+    """States of one batch blurred with z and with -z, and what is known at them.
+
+    All but ``y`` are coefficients in the eigenbasis of C (:mod:`gfdt.density.modes`), (2 batch, m).
 
     Attributes
     ----------
     level : float
         σ of y.
-    y : array
+    y : (2 batch, *state)
         The blurred states.
+    coefficients : array
+        ŷ.
     f : array
         f(y; σ).
     rest : array
         Λ h, all of the residual s - t that is not f.
-    weighted : array
-        Λ f.
+    weight : (m,)
+        Λ.
     """
 
     family: Family
     level: float
     y: NDArray[np.float64]
+    coefficients: NDArray[np.float64]
     f: NDArray[np.float64]
     rest: NDArray[np.float64]
-    weighted: NDArray[np.float64]
-    decodes: bool = False
+    weight: NDArray[np.float64]
 
     def squares(self) -> NDArray[np.float64]:
         """Return f'Λ f for every state, (batch,)."""
-        return self.per_state(self.f, self.weighted)
+        return self.per_state(self.f, self.weight * self.f)
 
     def cross(self) -> NDArray[np.float64]:
         """Return f'Λ h for every state, (batch,)."""
@@ -75,42 +79,50 @@ class Draw:
 
     def excess(self) -> NDArray[np.float64]:
         """Return 1/2 [f'Λ f + 2 f'Λ h] for every state: what f takes off the bound, per dv, (batch,)."""
-        return 0.5 * self.squares() + self.cross()
+        return self.per_state(self.f, (0.5 * self.weight) * self.f + self.rest)
 
-    def weigh(self, x: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return Λ x."""
-        return _decoder_weight(self.family, x) if self.decodes else x
-
-    @staticmethod
-    def per_state(x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float64]:
+    def per_state(self, x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return x.y, averaged over z and -z, (batch,)."""
-        return np.einsum("szi,szi->z", *(part.reshape(2, len(x) // 2, -1) for part in (x, y))) / 2
+        return np.asarray(self.family.modes.dot(x, y).reshape(2, -1).mean(axis=0))
 
 
-def denoising(family: Family, a: NDArray[np.float64], z: NDArray[np.float64], level: float, start: float) -> Draw:
-    """Return the draw at ``level`` from states a (batch, *state) of the level ``start`` below it."""
+def denoising(
+    family: Family,
+    a: NDArray[np.float64],
+    coefficients: NDArray[np.float64],
+    z: NDArray[np.float64],
+    level: float,
+    start: float,
+) -> Draw:
+    """Return the draw at ``level`` from states a (batch, *state), coefficients â, of the level ``start`` below it."""
+    modes = family.modes
     tau = math.sqrt((level - start) * (level + start))
-    y = np.concatenate([a + tau * z, a - tau * z])
-    f = family.remainder(y, level)
-    rest = family.linear_score(y, level) + np.concatenate([z, -z]) / tau
-    return Draw(family, level, y, f, rest, f)
+    y = _mirrored(a, tau * z)
+    f = modes.forward(family.remainder(y, level))
+    noise = modes.forward(z)
+    inside = _mirrored(coefficients, tau * noise)
+    rest = _mirrored(0.0, noise / tau) - inverse(modes.values + level**2) * inside
+    return Draw(family, level, y, inside, f, rest, np.ones(len(modes.values)))
 
 
-def decoding(family: Family, a: NDArray[np.float64], z: NDArray[np.float64]) -> Draw:
-    """Return the draw of the decoder, from ``family.level`` > 0 to the data a (batch, *state)."""
-    level = family.level
-    y = np.concatenate([a + level * z, a - level * z])
+def decoding(
+    family: Family, a: NDArray[np.float64], coefficients: NDArray[np.float64], z: NDArray[np.float64]
+) -> Draw:
+    """Return the draw of the decoder, from ``family.level`` > 0 to the data a (batch, *state), coefficients â."""
+    modes, level = family.modes, family.level
+    y = _mirrored(a, level * z)
     # Directions without variance have no density to decode to.
-    f = family.filtered(family.remainder(y, level), _there)
-    state = family.filtered(np.concatenate([a, a]), inverse)
-    rest = level**2 * (family.filtered(np.concatenate([z, -z]) / level, _there) - state)
-    return Draw(family, level, y, f, rest, _decoder_weight(family, f), decodes=True)
+    there, precision = (modes.values > 0).astype(np.float64), inverse(modes.values)
+    f = there * modes.forward(family.remainder(y, level))
+    noise = modes.forward(z)
+    rest = _mirrored(-(level**2) * precision * coefficients, level * there * noise)
+    inside = _mirrored(coefficients, level * noise)
+    return Draw(family, level, y, inside, f, rest, level**2 * (there + level**2 * precision))
 
 
-def _decoder_weight(family: Family, x: NDArray[np.float64]) -> NDArray[np.float64]:
-    v = family.level**2
-    return family.filtered(x, lambda c: v * (_there(c) + v * inverse(c)))
-
-
-def _there(c: NDArray[np.float64]) -> NDArray[np.float64]:
-    return (c > 0).astype(np.float64)
+def _mirrored(middle: NDArray[np.float64] | float, offset: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return middle + offset and middle - offset, one after the other."""
+    out = np.empty((2, *offset.shape))
+    np.add(middle, offset, out=out[0])
+    np.subtract(middle, offset, out=out[1])
+    return out.reshape(-1, *offset.shape[1:])

@@ -132,12 +132,12 @@ def _spread(
     size = max(1, CHUNK_VALUES // (2 * family.size))
     disable = None if progress is None else not progress
     for index, gamma in enumerate(tqdm(middles, desc="schedule", disable=disable, leave=False)):
+        level = float(np.exp(gamma / 2))
         for first in range(0, len(a), size):
             states = a[first : first + size].astype(np.float64)
-            draws = (
-                denoising(family, states, rng.standard_normal(states.shape), float(np.exp(gamma / 2)), family.level)
-                for _ in range(_DRAWS)
-            )
+            coefficients = family.modes.forward(states)
+            noise = (rng.standard_normal(states.shape) for _ in range(_DRAWS))
+            draws = (denoising(family, states, coefficients, z, level, family.level) for z in noise)
             values = np.stack([np.exp(gamma) * draw.excess() for draw in draws])
             variance[index] += values.var(axis=0, ddof=1).sum() / len(a)
     return np.sqrt(variance)

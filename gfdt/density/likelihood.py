@@ -142,20 +142,21 @@ def _carried(
     levels: tuple[NDArray[np.float64], float],
     bar: tqdm,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return u at the top and 1/2 ∫ z'(∇f)z dv along the path, (batch, probes)."""
-    (grid, finest), v = levels, family.level**2
+    """Return u at the top, in the eigenbasis of C, and 1/2 ∫ z'(∇f)z dv along the path, (batch, probes)."""
+    (grid, finest), v, modes = levels, family.level**2, family.modes
 
     def rates(u: NDArray[np.float64], x: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Derivatives of both with respect to x = ln(v + ε)."""
         v = max(math.exp(x) - finest, 0.0)
         level, per_step = math.sqrt(v), v + finest
-        states = family.filtered(u, lambda c: np.sqrt(c + v))
+        width = np.sqrt(modes.values + v)
+        states = modes.back(width * u)
         f = family.remainder(states, level)
         _require_finite(f, level)
-        drift = family.filtered(f, lambda c: -0.5 * np.sqrt(inverse(c + v)))
-        return per_step * drift, 0.5 * per_step * _quadratic(family, states, level, probes)
+        drift = (-0.5 * per_step * inverse(width)) * modes.forward(f)
+        return drift, 0.5 * per_step * _quadratic(family, states, level, probes)
 
-    u = family.filtered(a, lambda c: np.sqrt(inverse(c + v)))
+    u = np.sqrt(inverse(modes.values + v)) * modes.forward(a)
     growth = np.zeros(probes.shape[:2])
     for x, end in pairwise(grid):
         h = end - x
@@ -177,7 +178,8 @@ def _quadratic(
     states = np.repeat(a, count, axis=0)
     directions = probes.reshape(states.shape)
     if family.product is not None:
-        along = family.product(states, level, directions)
+        # z'(∇f)z is the same either way.
+        along = (family.pull_back or family.product)(states, level, directions)
     else:
         # Signs move every component by the step, √d e_i one component by √d of it.
         size = np.abs(directions).reshape(len(states), -1).max(axis=1).reshape(-1, *[1] * (a.ndim - 1))
@@ -197,6 +199,6 @@ def _require_finite(f: NDArray[np.float64], level: float) -> None:
 
 
 def _log_prior(family: Family, u: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return ln N(u; 0, I) - 1/2 ln det(C + level²)."""
-    squares = np.square(u).reshape(len(u), -1).sum(axis=1)
+    """Return ln N(u; 0, I) - 1/2 ln det(C + level²), of u in the eigenbasis of C."""
+    squares = family.modes.dot(u, u)
     return -0.5 * (squares + family.rank(family.level) * math.log(2 * math.pi) + family.log_determinant(family.level))

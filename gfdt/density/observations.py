@@ -243,18 +243,28 @@ def in_coordinates(observation: Observation, units: Any, shape: tuple[int, ...])
     """
     mean = units.data(np.zeros((1, *shape)))
     if isinstance(units, Diagonal):
-        scaled, pulled = (lambda a: units.scale * a), (lambda u: units.scale * u)
+        scale = units.scale
+
+        def outward(a: NDArray[np.float64]) -> NDArray[np.float64]:
+            return scale * a
+
+        inward = outward
     else:
         # Other coordinates (whitened ones) are for few components: A as a matrix, from what it makes of unit vectors.
         size = math.prod(shape)
-        matrix = (units.data(np.eye(size).reshape(-1, *shape)) - mean).reshape(size, size).T
-        scaled = lambda a: (a.reshape(len(a), -1) @ matrix.T).reshape(a.shape)  # noqa: E731
-        pulled = lambda u: (u.reshape(len(u), -1) @ matrix).reshape(u.shape)  # noqa: E731
+        columns = (units.data(np.eye(size).reshape(-1, *shape)) - mean).reshape(size, size)
+
+        def outward(a: NDArray[np.float64]) -> NDArray[np.float64]:
+            return np.asarray(a.reshape(len(a), -1) @ columns).reshape(a.shape)
+
+        def inward(u: NDArray[np.float64]) -> NDArray[np.float64]:
+            return np.asarray(u.reshape(len(u), -1) @ columns.T).reshape(u.shape)
+
     return Observation(
         observation.values - observation.forward(mean)[0],
         observation.variance,
-        lambda a: observation.forward(scaled(a)),
-        lambda r: pulled(observation.transpose(r)),
+        lambda a: observation.forward(outward(a)),
+        lambda r: inward(observation.transpose(r)),
     )
 
 

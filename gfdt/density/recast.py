@@ -50,6 +50,7 @@ def recast(family: Family, target: Family) -> Family:
         level=family.level / k,
         correction=None if family.correction is None and not offset.any() else correction,
         product=product if known else None,
+        pull_back=None,
         highest=family.highest / k,
         lowest=family.lowest / k,
     )

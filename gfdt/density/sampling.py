@@ -22,7 +22,7 @@ from gfdt.density.langevin import Chains
 from gfdt.density.schedules import LEAST, SCHEDULES, Schedule, make_schedule
 from gfdt.density.steps import Step, euler, heun
 from gfdt.errors import InputError, ReliabilityWarning
-from gfdt.validation import integer, number, one_of, shown
+from gfdt.validation import integer, is_number, one_of, shown
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -31,7 +31,10 @@ if TYPE_CHECKING:
 
 __all__ = ["METHODS", "STEPS", "Noise", "Sampler", "decode", "levels", "sample"]
 
-STEPS = {"heun": 32, "ode": 32, "euler": 128, "predictor-corrector": 32, "langevin": 400}
+# Total variation of the pdf of a mixture with peaks 0.3 wide (benchmarks/sampling.py), 100000 samples, noise 0.0054:
+# heun 0.0173, 0.0068, 0.0058 in 16, 32, 64 steps; euler 0.0197 in 64, halved by twice as many; predictor-corrector
+# 0.0063 in 8.
+STEPS = {"heun": 32, "ode": 32, "euler": 128, "predictor-corrector": 16, "langevin": 200}
 METHODS = (*STEPS, "sde", "euler-maruyama")
 CORRECTIONS = 2  # Langevin steps after each step of the predictor
 _ALIASES = {"sde": "heun", "euler-maruyama": "euler"}
@@ -211,35 +214,25 @@ def _integrate(
 ) -> Iterator[tuple[float, NDArray[np.float64]]]:
     """Yield the level and the states after every step."""
     a = family.gaussian_sample(noise.normal(), float(path[0]))
+    f = family.remainder(a, float(path[0]))
     if sampler.method == "langevin":
-        yield from _equilibrate(family, Chains.start(a, family.remainder(a, family.level)), len(path) - 1, noise)
+        chains = Chains(a, f)
+        for _ in path[1:]:
+            chains.move(family, family.level, noise.normal(), noise.uniform(), noise.uniform())
+            yield family.level, chains.a
         return
     advance = euler if sampler.method == "euler" else heun
-    f = family.remainder(a, float(path[0]))
-    chains = Chains.start(a, f)
     for start, end in itertools.pairwise(path.tolist()):
         z = None if sampler.lam == 1 else noise.normal()
         a = advance(family, a, f, z, Step(start, end, sampler.lam))
         if sampler.method == "predictor-corrector":
-            chains.a, chains.f = a, family.remainder(a, end)
+            chains = Chains(a, family.remainder(a, end))
             for _ in range(CORRECTIONS):
-                chains.draw_steps(noise.uniform())
-                chains.move(family, end, noise.normal(), noise.uniform())
+                chains.move(family, end, noise.normal(), noise.uniform(), noise.uniform())
             a, f = chains.a, chains.f
         yield end, a
         if end > family.level and sampler.method != "predictor-corrector":
             f = family.remainder(a, end)
-
-
-def _equilibrate(
-    family: Family, chains: Chains, n_steps: int, noise: Noise
-) -> Iterator[tuple[float, NDArray[np.float64]]]:
-    """Yield after every step of Langevin dynamics at the family's own level; h is fixed in the second half."""
-    for k in range(n_steps):
-        chains.move(family, family.level, noise.normal(), noise.uniform())
-        if 2 * k < n_steps:
-            chains.adapt()
-        yield family.level, chains.a
 
 
 def _require_finite(family: Family, a: NDArray[np.float64], level: float) -> None:
@@ -253,7 +246,10 @@ def _require_finite(family: Family, a: NDArray[np.float64], level: float) -> Non
 
 
 def _check_lam(method: str, lam: float) -> None:
-    number("lam", lam, low=-math.inf, high=math.nextafter(1.0, 2.0))
+    if not is_number(lam) or lam > 1:
+        raise InputError(
+            f"lam={shown(lam)} is not a number up to 1 (the probability flow): pass one, or leave lam out."
+        )
     fixed = {"ode": 1.0, "sde": 0.0}.get(method, lam)
     if method == "langevin" or lam != fixed:
         only = "has no lam" if method == "langevin" else f"means lam={fixed:g}"

@@ -154,8 +154,8 @@ def make_schedule(schedule: str | Schedule, low: float, high: float) -> Schedule
         _require_ends(schedule, low, high)
         return schedule
     one_of("schedule", schedule, tuple(SCHEDULES), ", or an object with level(t) and weight(t)")
-    if schedule == "ve":
-        low = max(low, LEAST * high)
+    if schedule == "ve" and low == 0:
+        low = LEAST * high
     return SCHEDULES[schedule](low, high)
 
 

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from gfdt.density.family import Family
+    from gfdt.density.modes import Modes
 
 __all__ = ["Step", "euler", "heun"]
 
@@ -60,6 +61,10 @@ class Step:
         """Return 1 - r^p, the weight of G; 0 where no variance is left at the end."""
         return np.where(c + self.end**2 > 0, 1 - self.carry(c), 0.0)
 
+    def draw(self, c: NDArray[np.float64], level: float) -> NDArray[np.float64]:
+        """Return (1 - r^p) w, the weight of f at a level."""
+        return self.pull(c) * (c + level**2)
+
     def spread(self, c: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return √(w' [1 - r^(1-λ)]), the standard deviation of the noise."""
         return np.sqrt((c + self.end**2) * (1 - self._power(c, 1 - self.lam)))
@@ -82,24 +87,24 @@ def euler(
         White noise; None for λ = 1, which has none.
     step : Step
     """
-    return _unforced(family, a, z, step) + _drawn(family, f, step.start, step)
+    modes = family.modes
+    return modes.back(_unforced(modes, a, z, step) + step.draw(modes.values, step.start) * modes.forward(f))
 
 
 def heun(
     family: Family, a: NDArray[np.float64], f: NDArray[np.float64], z: NDArray[np.float64] | None, step: Step
 ) -> NDArray[np.float64]:
     """Return X' of order 2; as :func:`euler`, with one more evaluation, of f at the end of the step."""
-    unforced, first = _unforced(family, a, z, step), _drawn(family, f, step.start, step)
-    second = _drawn(family, family.remainder(unforced + first, step.end), step.end, step)
-    return unforced + (first + second) / 2
+    modes = family.modes
+    # In the eigenbasis of C: each array is transformed once.
+    unforced = _unforced(modes, a, z, step)
+    first = step.draw(modes.values, step.start) * modes.forward(f)
+    at_end = family.remainder(modes.back(unforced + first), step.end)
+    second = step.draw(modes.values, step.end) * modes.forward(at_end)
+    return modes.back(unforced + (first + second) / 2)
 
 
-def _unforced(family: Family, a: NDArray[np.float64], z: NDArray[np.float64] | None, step: Step) -> NDArray[np.float64]:
-    """r^p X + √(w' [1 - r^(1-λ)]) z."""
-    out = family.filtered(a, step.carry)
-    return out if z is None else out + family.filtered(z, step.spread)
-
-
-def _drawn(family: Family, f: NDArray[np.float64], level: float, step: Step) -> NDArray[np.float64]:
-    """(1 - r^p) G with G = w f at a level."""
-    return family.filtered(f, lambda c: step.pull(c) * (c + level**2))
+def _unforced(modes: Modes, a: NDArray[np.float64], z: NDArray[np.float64] | None, step: Step) -> NDArray[np.float64]:
+    """r^p X + √(w' [1 - r^(1-λ)]) z, its coefficients in the eigenbasis."""
+    out = step.carry(modes.values) * modes.forward(a)
+    return out if z is None else out + step.spread(modes.values) * modes.forward(z)

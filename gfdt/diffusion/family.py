@@ -54,5 +54,12 @@ def make_family(fitted: Fitted, device: str) -> Family:
             return learned
         return learned + linear.at(level, None).score(u) - plain.linear_score(u, level)
 
+    def pull_back(a: NDArray[np.float64], level: float, u: NDArray[np.float64]) -> NDArray[np.float64]:
+        learned = 0.0 if fitted.denoiser is None else fitted.correction_vjp(a, level, u, device)
+        if linear.precondition == "gaussian":
+            return learned
+        # Of the linear terms the derivatives are symmetric.
+        return learned + linear.at(level, None).score(u) - plain.linear_score(u, level)
+
     highest = math.inf if fitted.denoiser is None else high
-    return Family(units, linear.covariance, linear.shape, linear.level, correction, product, highest, low)
+    return Family(units, linear.covariance, linear.shape, linear.level, correction, product, highest, low, pull_back)

@@ -115,6 +115,15 @@ class Fitted:
             out[part] = self._run(_correction_jvp, device, level, a[part], u[part])
         return out
 
+    def correction_vjp(
+        self, a: NDArray[np.float64], level: float, u: NDArray[np.float64], device: str
+    ) -> NDArray[np.float64]:
+        """Return q u (∇F), the transposed product, which costs a third of :meth:`correction_jvp`."""
+        out = np.empty(a.shape)
+        for part in _parts(a.shape):
+            out[part] = self._run(_correction_vjp, device, level, a[part], u[part])
+        return out
+
     def without_linear_part(self) -> Self:
         """Return only what the network adds."""
         return dataclasses.replace(self, linear=dataclasses.replace(self.linear, precondition="none"))
@@ -185,6 +194,12 @@ def _correction_jvp(denoiser: Denoiser, a: Tensor, level: Tensor, u: Tensor) -> 
     pull_back = torch.func.vjp(lambda state: denoiser.score_correction(state, level), a)[1]
     push_forward = torch.func.vjp(lambda w: pull_back(w)[0], torch.zeros_like(a))[1]
     derivative: Tensor = push_forward(u)[0]
+    return derivative
+
+
+def _correction_vjp(denoiser: Denoiser, a: Tensor, level: Tensor, u: Tensor) -> Tensor:
+    pull_back = torch.func.vjp(lambda state: denoiser.score_correction(state, level), a)[1]
+    derivative: Tensor = pull_back(u)[0]
     return derivative
 
 

@@ -138,7 +138,7 @@ def _density(pictures: xr.Dataset, ax: Axes) -> None:
         ax.plot(here["value"], here["density"].isel(source=index), label=str(source), **_SOURCES[index])
     heights = here["density"].values
     ax.set_yscale("log")
-    ax.set_ylim(0.5 * heights[0][heights[0] > 0].min(), 6 * heights.max())
+    ax.set_ylim(0.5 * heights[0][heights[0] > 0].min(), 40 * heights.max())
     ax.set(xlabel=_labelled(pictures["value"]), ylabel="probability density")
     ax.legend(frameon=False, fontsize="small", loc="upper left")
 

@@ -129,7 +129,7 @@ def response(
         the rest, and at displacement zero the share of wavenumbers with variance.
         Attributes: ``stein_departure`` (rms of |M P^-1 - I| beyond sampling noise), ``stein_worst`` and
         ``stein_worst_stderr`` (its most significant entry), ``score_verdict`` (green, amber or red, by these),
-        ``certificate_verdict`` and ``certificate_reasons`` (what :func:`gfdt.certify` said of the score; "none": never),
+        ``certificate_verdict`` and ``certificate_reasons`` (what :func:`gfdt.certify` said of it; "none": never),
         ``correction_condition`` (condition number of what was divided by), ``target_departure`` (rms of R(0) minus its
         known value <w . grad A>, in standard errors, before it was used).
 

@@ -113,9 +113,6 @@ class AnalyticScore(Score):
         # A copy: a function that works in place must not change the caller's data.
         return _checked(self.function(batch.copy()), batch.shape)
 
-    def _knows_all_levels(self) -> bool:
-        return self.blurred is not None
-
     def _family(self) -> Family:
         blurred, shape = self.blurred, self.state_shape_
         if blurred is None:

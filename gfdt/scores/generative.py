@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import xarray as xr
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from gfdt.density.family import Family
     from gfdt.density.schedules import Schedule
+    from gfdt.scores.base import Score
 
 __all__ = ["Generative"]
 
@@ -93,7 +94,8 @@ class Generative:
             Where the steps are placed (:mod:`gfdt.density.schedules`). Default edm (Karras et al. 2022).
         given : optional
             What is known of the state: an array or DataArray with NaN where it is not known, ``gfdt.Coarse`` or
-            ``gfdt.LinearObservation``; see :mod:`gfdt.density.conditional`.
+            ``gfdt.LinearObservation``; see :mod:`gfdt.density.conditional`, which has a scheme of its own (no method or
+            lam then).
         decode : bool
             Take the noise of the score's own level off too, so that the samples are states of the system; it is done
             in one step, which blurs structure finer than that level. Default True. False: samples of the density
@@ -130,14 +132,20 @@ class Generative:
             from gfdt.density.conditional import parse_given, sample_given
 
             family = self.family()
-            observation = parse_given(given, self)
             a = sample_given(
-                family, observation, n, method=sampler.method, lam=sampler.lam, n_steps=sampler.steps(family),
-                schedule=schedule, decode=decode, seed=seed, progress=progress,
-            )  # fmt: skip
+                family,
+                parse_given(given, cast("Score", self)),
+                n,
+                method=sampler.method,
+                lam=sampler.lam,
+                n_steps=sampler.steps(family),
+                schedule=schedule,
+                decode=decode,
+                seed=seed,
+                progress=progress,
+            )
         else:
-            single = sampler.method == "langevin" and not self._knows_all_levels()
-            family = self._single_level() if single else self.family()
+            family = self._single_level() if sampler.method == "langevin" else self.family()
             a = sample(family, n, sampler, seed=seed, progress=progress)
         return self._labelled(family.units.data(a.reshape(-1, *family.shape)))
 
@@ -280,7 +288,9 @@ class Generative:
         reference: Any = None,
         n_levels: int | None = None,
         schedule: str | Schedule = "edm",
+        decode: bool = True,
         seed: int = 0,
+        progress: bool | None = None,
     ) -> xr.Dataset:
         """Return the mean bound over held-out states, and which noise levels it is won and lost at.
 
@@ -288,16 +298,18 @@ class Generative:
         ----------
         x : ndarray of shape (..., *state) or DataArray with the state dims
             States the score was not fitted on, in the units of the data. Along a dim ``member`` they are independent:
-            standard errors are over members then, else over single states.
+            standard errors are over members then, else over the states, or stretches of them.
         reference : Score, optional
             A score taken for exact, e.g. an :class:`gfdt.AnalyticScore`: the gap to it is then known at every level.
-        n_levels, schedule, seed
+        decode : bool
+            As in :meth:`elbo`, but with True for the default: ``x`` are states of the data, not blurred ones.
+        n_levels, schedule, seed, progress
             As in :meth:`elbo`.
 
         Returns
         -------
         Dataset
-            See :func:`gfdt.density.bound.bound`; densities are in the units of the data.
+            What it holds is said at :func:`gfdt.density.bound.bound`.
 
         Raises
         ------
@@ -307,22 +319,31 @@ class Generative:
         from gfdt.density import bound
         from gfdt.density.recast import recast
 
-        family = self.family()
+        integer("n_levels", n_levels, 2, 10**6, optional=True)
         integer("seed", seed, 0, 2**63 - 1)
+        family = self.family()
         unit_of = None
         if isinstance(x, xr.DataArray):
             ordered = self._ordered(x)
-            if "member" in ordered.dims:
-                lead = ordered.dims[: ordered.ndim - len(self.state_dims_)]
-                members = xr.DataArray(np.arange(ordered.sizes["member"]), dims="member")
-                sizes = {dim: ordered.sizes[dim] for dim in lead}
-                unit_of = members.expand_dims({k: v for k, v in sizes.items() if k != "member"})
-                unit_of = unit_of.transpose(*lead).values.ravel()
+            frame = ordered.isel(dict.fromkeys(self.state_dims_, 0), drop=True)
+            if frame.sizes.get("member", 1) > 1:
+                members = xr.DataArray(np.arange(frame.sizes["member"]), dims="member")
+                unit_of = members.broadcast_like(frame).transpose(*frame.dims).values.ravel()
             x = ordered.values
         a = family.units.states(self._batch(np.asarray(x)))
         other = None if reference is None else recast(reference.family(), family)
-        options = {} if n_levels is None else {"n_levels": n_levels}
-        return bound.bound(family, a, reference=other, schedule=schedule, seed=seed, unit_of=unit_of, **options)
+        options: dict[str, Any] = {} if n_levels is None else {"n_levels": n_levels}
+        return bound.bound(
+            family,
+            a,
+            reference=other,
+            schedule=schedule,
+            decode=decode,
+            unit_of=unit_of,
+            seed=seed,
+            progress=progress,
+            **options,
+        )
 
     # ---- what an estimator overrides
 
@@ -332,10 +353,6 @@ class Generative:
             f"a {type(self).__name__} is known at one noise level only, and this takes the scores at all of them: use "
             'DSMScore, GaussianScore, KDEScore, AnalyticScore(..., blurred=...), or sample(method="langevin").'
         )
-
-    def _knows_all_levels(self) -> bool:
-        """Whether ``_family`` gives an answer."""
-        return type(self)._family is not Generative._family
 
     def _noisy(self, sigma: ArrayLike) -> tuple[Family, float]:
         """Return a family in whose coordinates noise of standard deviation sigma is white, and its level there."""
@@ -413,7 +430,10 @@ def _level(family: Family, sigma: ArrayLike) -> float:
     """Return the level of noise of standard deviation sigma in the data."""
     scale = getattr(family.units, "scale", None)
     if scale is None:
-        return float(family.units.level(sigma))
+        raise InputError(
+            "the noise that this score knows has the correlations of the data, as it is white in whitened coordinates: "
+            "it cannot take off noise that is independent in every component. Use DSMScore, or GaussianScore."
+        )
     value = np.asarray(sigma)
     numeric = np.issubdtype(value.dtype, np.floating) or np.issubdtype(value.dtype, np.integer)
     try:

@@ -31,6 +31,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import scipy.linalg
 import scipy.ndimage
 import scipy.sparse
 
@@ -49,6 +50,7 @@ _PADDING = 6.0  # of the lattice beyond the samples, in h
 _TRUSTED = math.exp(-(_PADDING**2) / 2)  # least sum of kernels at a node that the cut cannot have falsified
 _NODES_PER_WIDTH = {1: 24, 2: 8, 3: 4}
 _MOST_NODES = 2**22  # 32 MiB per field
+_MATRIX = 1024  # longest side of a lattice that is convolved by a matrix, of 8 MiB
 _BLOCK = 2**22  # kernels evaluated at once: 32 MiB
 
 
@@ -263,7 +265,7 @@ class GridSums:
         out = self.counts
         for axis in range(out.ndim):
             weights = kernel * t ** powers.get(axis, 0)
-            out = scipy.ndimage.correlate1d(out, weights, axis=axis, mode="constant")
+            out = _correlated(out, weights, axis)
         return out
 
     @cached_property
@@ -328,6 +330,18 @@ def bin_linearly(
         weight = np.prod(np.where(corner, fraction, 1 - fraction), axis=1)
         counts += np.bincount(np.ravel_multi_index(tuple((cell + corner).T), shape), weight, counts.size)
     return counts.reshape(shape)
+
+
+def _correlated(field: NDArray[np.float64], weights: NDArray[np.float64], axis: int) -> NDArray[np.float64]:
+    """Return sum_j weights_j field_(i + j - reach) along an axis, the field zero outside, weights (2 reach + 1,)."""
+    size, reach = field.shape[axis], len(weights) // 2
+    if field.ndim == 1 or size > _MATRIX:
+        return np.asarray(scipy.ndimage.correlate1d(field, weights, axis=axis, mode="constant"))
+    # As a product with a matrix: more operations, but a fifth of the time.
+    reached = min(reach + 1, size)
+    row, column = np.zeros(size), np.zeros(size)
+    row[:reached], column[:reached] = weights[reach : reach + reached], weights[reach::-1][:reached]
+    return np.moveaxis(np.tensordot(scipy.linalg.toeplitz(column, row), field, axes=(1, axis)), 0, axis)
 
 
 def unpack_sums(arrays: dict[str, NDArray[Any]], size: int, width: float) -> GridSums | DirectSums:
