@@ -29,7 +29,8 @@ from gfdt.density.conditional import parse_given, sample_given
 from gfdt.density.family import Family
 from gfdt.density.observations import Coarse
 
-QUICK = {"n": 16, "members": 64, "samples": 100, "steps": 600}
+# With the noise of the default system the wells of 16 x 16 cells are so rarely left that there is little to learn.
+QUICK = {"n": 16, "noise": 0.12, "members": 64, "samples": 100, "steps": 600}
 
 # ---- what is seen: of a field u (y, x), what is given and which cells are judged
 
@@ -105,7 +106,7 @@ def data_of(args):
         with xr.open_dataset(args.data) as run:
             u = run[args.var or next(iter(run.data_vars))]
             return score, u.isel(time=-1).transpose("member", ...).values.astype(np.float64)[: args.fields]
-    system = simulators.AllenCahn(n=QUICK["n"])
+    system = simulators.AllenCahn(n=QUICK["n"], noise=QUICK["noise"])
     record = system.simulate(QUICK["members"], 20.0 * QUICK["samples"], 20.0, spinup=100.0, seed=1, progress=False)["u"]
     fresh = system.simulate(args.fields, 20.0, 20.0, spinup=100.0, seed=2, progress=False)["u"]
     score = gfdt.DSMScore("resnet", max_steps=QUICK["steps"], seed=0).fit(record)

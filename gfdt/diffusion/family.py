@@ -7,14 +7,16 @@ where g is the linear part of the precondition: the last two terms cancel for th
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from gfdt.density.family import Diagonal, Family
 from gfdt.errors import InputError
 
 if TYPE_CHECKING:
-    import numpy as np
     from numpy.typing import NDArray
 
     from gfdt.diffusion.fitted import Fitted
@@ -43,23 +45,25 @@ def make_family(fitted: Fitted, device: str) -> Family:
         )
 
     def correction(a: NDArray[np.float64], level: float) -> NDArray[np.float64]:
-        learned = 0.0 if fitted.denoiser is None else fitted.correction(a, level, device)
+        learned = np.zeros_like(a) if fitted.denoiser is None else fitted.correction(a, level, device)
         if linear.precondition == "gaussian":
             return learned
         return learned + linear.at(level, None).score(a) - plain.linear_score(a, level)
 
     def product(a: NDArray[np.float64], level: float, u: NDArray[np.float64]) -> NDArray[np.float64]:
-        learned = 0.0 if fitted.denoiser is None else fitted.correction_jvp(a, level, u, device)
+        learned = np.zeros_like(a) if fitted.denoiser is None else fitted.correction_jvp(a, level, u, device)
         if linear.precondition == "gaussian":
             return learned
         return learned + linear.at(level, None).score(u) - plain.linear_score(u, level)
 
     def pull_back(a: NDArray[np.float64], level: float, u: NDArray[np.float64]) -> NDArray[np.float64]:
-        learned = 0.0 if fitted.denoiser is None else fitted.correction_vjp(a, level, u, device)
+        learned = np.zeros_like(a) if fitted.denoiser is None else fitted.correction_vjp(a, level, u, device)
         if linear.precondition == "gaussian":
             return learned
         # Of the linear terms the derivatives are symmetric.
         return learned + linear.at(level, None).score(u) - plain.linear_score(u, level)
 
     highest = math.inf if fitted.denoiser is None else high
-    return Family(units, linear.covariance, linear.shape, linear.level, correction, product, highest, low, pull_back)
+    return dataclasses.replace(
+        plain, correction=correction, product=product, pull_back=pull_back, highest=highest, lowest=low
+    )

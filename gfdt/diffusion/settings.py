@@ -110,7 +110,7 @@ def resolve(score: DSMScore, dims: tuple[str, ...], shape: tuple[int, ...] | Non
     architecture = Architecture(
         kind,
         {} if module else (score.network_options or {}),
-        score.precondition,
+        str(score.precondition),
         score.energy,
         score.symmetries,  # type: ignore[arg-type]
     )
@@ -127,8 +127,8 @@ def resolve(score: DSMScore, dims: tuple[str, ...], shape: tuple[int, ...] | Non
         n_homogeneous=len(homogeneous),
         scale_axes=_scale_axes(score, dims, grid if n_grid or homogeneous or set(dims) in _FIELD_DIMS else ()),
         all_levels=score.noise_range == "all",
-        objective=score.objective,
-        sigma=None if score.sigma is None else float(score.sigma),
+        objective=str(score.objective),
+        sigma=None if score.sigma is None else float(score.sigma),  # type: ignore[arg-type]
         shrinkage=score.shrinkage,
         max_steps=defaults.max_steps if unlimited else score.max_steps,
         max_seconds=None if score.max_minutes is None else 60.0 * score.max_minutes,

@@ -162,9 +162,11 @@ class DSMScore(Score):
     """
 
     label: ClassVar[str] = "generative"
+    choices_: list[dict[str, Any]]
     history_: list[dict[str, float]]
     selected_: str | int
     stopped_: str
+    _settings: Settings
 
     def __init__(
         self,
@@ -254,7 +256,7 @@ class DSMScore(Score):
         module = None if isinstance(self._chosen.network, str) else self._chosen.network
         outputs = Outputs(self.progress, self.checkpoint, self.checkpoint_minutes, self.log)
         fitted = fit(trajectory, settings, outputs, module=module)
-        self._settings: Settings = settings
+        self._settings = settings
         self._take(fitted)
 
     def _take(self, fitted: Fitted) -> None:
