@@ -65,7 +65,7 @@ def cheap():
         return (0.1 / (1 + level**2) ** 2) * a
 
     units = Diagonal(np.zeros((1, 1)), np.ones((1, 1)))
-    return Family(units, spectrum(), (SITES, SITES), 0.05, correction, lambda a, level, u: correction(u, level))
+    return Family(units, spectrum(), (SITES, SITES), 0.05, correction, lambda _, level, u: correction(u, level))
 
 
 def network():

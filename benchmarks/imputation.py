@@ -1,6 +1,6 @@
 """Fields of which a part was seen: how good are conditional samples of a learned score, beside Gaussian conditioning?
 
-    python benchmarks/imputation.py                                          small: 16 x 16, trained here (minutes)
+    python benchmarks/imputation.py                                          small: 16 x 16, trained here (6 minutes)
     python benchmarks/imputation.py --score FILE --data RUN.nc               a trained score, fields it has not seen
 
 For every field of the data an ensemble of states is drawn given a part of it, as by ``score.sample(given=...)``, and
@@ -119,8 +119,8 @@ def main():
     parser.add_argument("--score", type=Path, help="a score saved by gfdt train; default: a small one trained here")
     parser.add_argument("--data", type=Path, help="netCDF with fields the score has not seen (member, time, y, x)")
     parser.add_argument("--var", help="the variable in it; default: the first")
-    parser.add_argument("--fields", type=int, default=32)
-    parser.add_argument("--ensemble", type=int, default=32, help="states drawn for each field")
+    parser.add_argument("--fields", type=int, default=16)
+    parser.add_argument("--ensemble", type=int, default=16, help="states drawn for each field")
     parser.add_argument("--steps", type=int, default=32)
     parser.add_argument("--particles", type=int, nargs="+", default=[1, 8])
     parser.add_argument("--cases", nargs="+", choices=list(CASES), default=list(CASES))

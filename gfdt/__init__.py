@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from gfdt.crosschecks.noise_increments import noise_response
     from gfdt.crosschecks.null_band import null_band
     from gfdt.crosschecks.tangent import tangent_response
+    from gfdt.density.observations import Coarse, LinearObservation, Partial
     from gfdt.diagnostics.check import check_score
     from gfdt.diagnostics.compare import compare
     from gfdt.diagnostics.report import ScoreReport
@@ -58,6 +59,7 @@ __all__ = [
     "AnalyticScore",
     "Certificate",
     "CheckpointError",
+    "Coarse",
     "DSMScore",
     "Density",
     "Drift",
@@ -68,10 +70,12 @@ __all__ = [
     "KDEScore",
     "KGMMScore",
     "KernelScore",
+    "LinearObservation",
     "MissingFileError",
     "NoiseAmplitude",
     "NotFittedError",
     "OutputError",
+    "Partial",
     "ReliabilityWarning",
     "Score",
     "ScoreReport",
@@ -107,6 +111,7 @@ _HOME = {
     "AnalyticScore": "scores.analytic",
     "Certificate": "certificate.report",
     "CheckpointError": "errors",
+    "Coarse": "density.observations",
     "DSMScore": "scores.dsm",
     "Density": "responses.observables",
     "Drift": "responses.perturbations",
@@ -117,10 +122,12 @@ _HOME = {
     "KDEScore": "scores.kde",
     "KGMMScore": "scores.kgmm",
     "KernelScore": "scores.kernel",
+    "LinearObservation": "density.observations",
     "MissingFileError": "errors",
     "NoiseAmplitude": "responses.perturbations",
     "NotFittedError": "errors",
     "OutputError": "errors",
+    "Partial": "density.observations",
     "ReliabilityWarning": "errors",
     "Score": "scores.base",
     "ScoreReport": "diagnostics.report",

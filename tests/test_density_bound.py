@@ -156,7 +156,7 @@ def test_decoding_gives_the_density_of_the_data():
 
 @pytest.mark.parametrize("kind", CASES)
 def test_what_decoding_costs_is_the_error_of_the_posterior(kind):
-    # The exact score, with 1.5 C for C: the mean D is right, the variance of the decoder is not.
+    # The exact score, with 1.5 C for C: the variance of the decoder is wrong, and its mean where it uses only κ of f.
     covariance, shape = CASES[kind]
     v = 0.3**2
     exact = gaussian_family(covariance, shape)
@@ -168,9 +168,34 @@ def test_what_decoding_costs_is_the_error_of_the_posterior(kind):
         ratio = (c / (c + v)) / (1.5 * c / (1.5 * c + v))
         return 0.5 * (ratio - 1 - np.log(ratio))
 
+    wrong = 1.5 * covariance.eigenvalues
+    strength = covariance.trace(lambda c: 1.5 * c / (1.5 * c + v) ** 2) / family.size
+    assert 0.01 < strength * v * (1 + v / wrong).max() < 3  # κ is neither 1 nor 0 in every direction
+
+    def distance(c):  # |v (1 - κ) f|²/V over two, f = [(1.5 C + v)⁻¹ - (C + v)⁻¹] y
+        c, w = 1.5 * c, 1.5 * c + v
+        left = strength * v * w / (c + strength * v * w)
+        return 0.5 * (v * left * (1 / w - 1 / (c / 1.5 + v))) ** 2 * (c / 1.5 + v) / (c * v / w)
+
     shortfall = (exact.gaussian_log_density(a, 0.0) - values).mean()
     noise = np.sqrt(np.mean(stderr**2) / len(a))
-    assert shortfall == pytest.approx(covariance.trace(divergence), abs=4 * noise + 1e-3)
+    expected = covariance.trace(divergence) + covariance.trace(distance)
+    assert shortfall == pytest.approx(expected, abs=4 * noise + 1e-3)
+
+
+def test_errors_in_directions_of_no_variance_do_not_rule_the_decoder():
+    # C_k = (1 + k²)⁻⁴, with noise four decades above the least: an f of error only, as large in every direction.
+    covariance = SpectralCovariance(0.0, (1.0 + np.arange(17) ** 2) ** -4.0, (32,))
+    v, strength = 1e-6, covariance.trace(lambda c: c / (c + 1e-6) ** 2) / 32
+    size = 0.2 * np.sqrt(strength)
+    plain = gaussian_family(covariance, (32,), np.sqrt(v))
+    # White, and without correlation with what it is added to.
+    family = dataclasses.replace(plain, correction=lambda a, _: size * np.sqrt(2) * np.sin(1e6 * np.roll(a, 7, -1)))
+    a = plain.gaussian_sample(np.random.default_rng(1).standard_normal((400, 32)), 0.0)
+    cost = float(bound(family, a, n_levels=26)["excess"][0])
+    unlimited = 0.5 * size**2 * covariance.trace(lambda c: v * (1 + v / c))
+    assert unlimited > 1.0
+    assert cost < 32 / 8 * 0.2**2  # the bound for κ: 1/8 (error/q)² for each direction
 
 
 def test_batches_change_nothing_but_the_noise(monkeypatch):

@@ -261,6 +261,7 @@ def test_other_coordinates_than_scales_are_conditioned_too(peaks):
         (Partial([1.0, NAN, NAN], [1.0, 2.0]), "does not fit"),
         (Coarse([1.0], 2), "blocks"),
         (Coarse([1.0], "two"), "integer"),
+        (Coarse([1.0], (3, 1)), "blocks"),
         (Coarse([np.inf], 3), "inf"),
         (LinearObservation(np.ones((2, 3)), [1.0]), "one row"),
         (LinearObservation(np.ones((1, 3)), [NAN]), "NaN"),

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from reference.exact_families import Mixture, bimodal, dense, gaussian_family
 
-from gfdt.density.bound import elbo
+from gfdt.density.bound import bound, elbo
 from gfdt.density.learned_schedule import LearnedSchedule, learn_schedule
 from gfdt.density.likelihood import prior_level
 from gfdt.density.schedules import Schedule, make_schedule
@@ -40,6 +40,18 @@ def test_it_is_far_less_noisy_where_only_few_levels_matter():
     a = mixture.sample(300, seed=3)
     learned = learn_schedule(family, mixture.sample(200, seed=4))
     assert variance(family, a, learned) < 0.5 * variance(family, a, "edm")
+
+
+def test_it_can_be_asked_for_by_name():
+    family, a = bimodal().family(0.1), bimodal().sample(150, seed=7)
+    values, stderr = elbo(family, a, schedule="learned", n_levels=64)
+    fixed, noise = elbo(family, a, n_levels=64)
+    assert abs((values - fixed).mean()) < 4 * np.sqrt((np.mean(stderr**2) + np.mean(noise**2)) / len(a))
+    assert np.mean(stderr**2) < np.mean(noise**2)
+    by_sigma = bound(family, a, schedule="learned", n_levels=64)
+    assert abs(float(by_sigma.excess.sum() - by_sigma.total_excess)) < 1e-12
+    plain = gaussian_family(dense(np.eye(2)), (2,), 0.1)
+    np.testing.assert_array_equal(elbo(plain, a, schedule="learned")[0], plain.gaussian_log_density(a, 0.1))
 
 
 def test_weights_are_the_slope_of_the_variance_of_the_noise():

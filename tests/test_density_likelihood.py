@@ -7,6 +7,7 @@ import pytest
 from reference.exact_families import bimodal, corrected_family, dense, gaussian_family, three_peaks
 from scipy import stats
 
+import gfdt
 from gfdt.covariance import SpectralCovariance
 from gfdt.density import likelihood
 from gfdt.density.likelihood import log_prob, prior_level
@@ -148,6 +149,69 @@ def test_paths_that_diverge_are_refused():
     wild = dataclasses.replace(bimodal().family(), correction=lambda a, level: np.full_like(a, np.nan))
     with pytest.raises(InputError, match="NaN or inf for 3 of 3 states"):
         log_prob(wild, np.zeros((3, 2)))
+
+
+# Surface pressure in pascal and specific humidity in kg/kg: eight decades between the units.
+CENTRE, SCALES = np.array([1e5, 8e-3]), np.array([500.0, 1e-3])
+
+
+def physical(n, seed):
+    matrix = np.array([[1.0, -0.6], [-0.6, 1.0]])
+    return CENTRE + SCALES * np.random.default_rng(seed).multivariate_normal(np.zeros(2), matrix, n)
+
+
+def gaussian_of(x):
+    """Mean and covariance in SCALES, in which they can be inverted safely."""
+    return (x / SCALES).mean(axis=0), np.cov((x / SCALES).T, bias=True)
+
+
+def physical_log_density(mean, covariance, x):
+    return stats.multivariate_normal(mean, covariance).logpdf(x / SCALES) - np.log(SCALES).sum()
+
+
+def test_densities_are_those_of_the_units_of_the_data():
+    x, judged = physical(4000, 10), physical(60, 11)
+    score = gfdt.GaussianScore().fit(x[None], dims=("member", "time", "component"))
+    exact = physical_log_density(*gaussian_of(x), judged)
+    for values in (score.log_prob(judged), score.elbo(judged), score.elbo(judged, decode=True)):
+        np.testing.assert_allclose(values, exact, rtol=1e-8)
+    dataset = score.bound(judged)
+    assert float(dataset.elbo) == pytest.approx(exact.mean(), rel=1e-8)
+    assert float(dataset.gaussian) == pytest.approx(exact.mean(), rel=1e-8)
+    np.testing.assert_allclose(score.log_prob(judged, unit="bits/dim"), -exact / (2 * np.log(2)), rtol=1e-8)
+
+
+def test_densities_are_those_of_the_units_of_the_data_where_f_has_to_be_integrated():
+    # The same density from the Gaussian part of states spread half as far again, with noise of physical proportions.
+    x, judged = physical(4000, 10), physical(60, 11)
+    mean, covariance = gaussian_of(x)
+
+    def blurred(states, sigma):
+        noisy = covariance + np.diag(np.broadcast_to(sigma / SCALES, 2) ** 2)
+        return -(states / SCALES - mean) @ np.linalg.inv(noisy) / SCALES
+
+    wide = gfdt.GaussianScore().fit((x + 0.5 * (x - x.mean(axis=0)))[None], dims=("member", "time", "component"))
+    score = gfdt.AnalyticScore(lambda states: blurred(states, 0.0), blurred=blurred, noise=SCALES, gaussian=wide)
+    score.fit(x[None], dims=("member", "time", "component"))
+    exact = physical_log_density(mean, covariance, judged)
+    # The prior at ten standard deviations, 2.25 C for C: 1.25/101 of u²/2 for each of two components, u² up to 10.
+    assert np.abs(score.log_prob(judged) - exact).max() < 1.25 / 101 / 2 * 2 * 10
+    values, stderr = score.elbo(judged, return_stderr=True, n_levels=256)
+    noise = np.sqrt(np.mean(stderr**2) / len(judged))
+    prior = 2 * 1.25 / 101
+    assert abs((values - exact).mean()) < 4 * noise + prior
+    assert abs(float(score.bound(judged, n_levels=256).elbo) - exact.mean()) < 4 * noise + prior
+
+
+def test_a_network_is_pulled_back_to_the_same_trace():
+    # z'(∇f)z by the reverse of one evaluation, as log_prob asks for it, and from the product of the forward direction.
+    x = bimodal().sample(2000, seed=12)
+    score = gfdt.DSMScore("mlp", max_steps=40, seed=0, device="cpu", progress=False)
+    family = score.fit(x.reshape(4, 500, 2), dims=("member", "time", "component")).family()
+    assert not family.gaussian
+    a, z = x[:20], np.random.default_rng(13).choice([-1.0, 1.0], (20, 2))
+    forward, back = ((z * each(a, 0.5, z)).sum(axis=1) for each in (family.product, family.pull_back))
+    np.testing.assert_allclose(back, forward, rtol=1e-4, atol=1e-5)  # in float32
 
 
 @pytest.mark.parametrize("wrong", [{"n_steps": 0}, {"n_steps": 2.5}, {"n_probes": 0}, {"seed": -1}, {"n_steps": True}])

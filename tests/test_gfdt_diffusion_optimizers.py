@@ -34,9 +34,10 @@ def test_orthogonalised_keeps_the_directions_and_levels_the_singular_values(shap
     assert (found - torch.diag_embed(values)).abs().max() < 1e-4
 
 
-def test_without_matrices_it_is_adam():
+def test_without_matrices_it_is_adam_with_decoupled_decay():
     ours, theirs = linear(4, 3), linear(4, 3)
-    optimizers = [Muon(list(ours.parameters()), [], 1e-2), torch.optim.Adam(theirs.parameters(), 1e-2, (0.9, 0.99))]
+    adam = torch.optim.AdamW(theirs.parameters(), 1e-2, (0.9, 0.99), weight_decay=0.3)
+    optimizers = [Muon(list(ours.parameters()), [], 1e-2), adam]
     x, y = random(20, 4), random(20, 3, seed=1)
     for _ in range(30):
         for model, optimizer in zip((ours, theirs), optimizers, strict=True):

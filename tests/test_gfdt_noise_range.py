@@ -196,6 +196,16 @@ def test_the_candidate_with_the_largest_bound_on_held_out_states_is_kept(record,
     np.testing.assert_array_equal(loaded(record[0, :9]), alone(record[0, :9]))
 
 
+def test_of_candidates_that_are_equally_likely_the_one_with_the_least_noise_is_kept():
+    normal = np.random.default_rng(0).normal(size=(4, 500, 2))
+    short = {"max_steps": 20, "batch_size": 64, "device": "cpu"}
+    for levels in ([0.4, 0.05], [0.05, 0.4]):
+        score = gfdt.DSMScore(sigma=levels, **short).fit(normal, dims=VECTOR)
+        assert score.selected_ == "gaussian start"
+        assert score.noise_level_ == 0.05
+        assert [row["difference"] for row in score.choices_] == [0.0, 0.0]
+
+
 def test_a_chosen_score_is_saved_at_the_level_it_is_used_at(record, tmp_path):
     short = {"max_steps": 60, "batch_size": 512, "device": "cpu", "precondition": "edm"}
     score = gfdt.DSMScore(network=["mlp"], **short).fit(record, dims=VECTOR)

@@ -11,12 +11,24 @@ g the Gaussian score of y: the bound of the Gaussian is its own log density, and
 is used with both signs, f.z/τ then stays finite as τ -> 0.
 
 The density of the data themselves (``decode``) needs one more term, as f is not known below ``family.level`` = σ_0:
-y_0 = a + σ_0 ε is decoded with N(D(y_0), V), V = C v_0 (C + v_0)⁻¹. All levels are then reached from the data (start at
-v_0 = 0, τ = σ), which averages over y_0 by the way, and the change that f makes to the decoder is
+y_0 = a + σ_0 ε is decoded with N(C (C + v_0)⁻¹ y_0 + v_0 κ f, V), V = C v_0 (C + v_0)⁻¹. All levels are then reached
+from the data (start at v_0 = 0, τ = σ), which averages over y_0 by the way, and what f changes in the decoder is
 
-    -1/2 E[f'Λ f + 2 f'Λ h],     Λ = v_0² V⁻¹ = v_0 (1 + v_0 C⁻¹),     Λ h = v_0 (ε/σ_0 - C⁻¹ a),
+    -1/2 E[f'κΛκ f + 2 f'κΛ h],     Λ = v_0² V⁻¹ = v_0 (1 + v_0 C⁻¹),     Λ h = v_0 (ε/σ_0 - C⁻¹ a),
 
-of the same form: at the other levels Λ = 1 and h = g - t. At an exact score E[(f + h)'Λ φ(y)] = 0 for every φ.
+of the same form, with κ f for f: at the other levels Λ = 1 and h = g - t. At an exact score E[(f + h)'Λ φ(y)] = 0 for
+every φ.
+
+Any matrix κ leaves a bound. κ = 1 is the mean of an exact score, but Λ ~ v_0²/C weighs the errors of a learned one,
+which are much alike in all directions, without limit where C << v_0. There f is nearly all error: an exact one is of
+size C^½/(C + v_0), like the Gaussian's own answer to the state, and errors are taken to be of the mean of that, q. So
+
+    κ = C [C + q² v_0 (C + v_0)]⁻¹,      q² = tr[C (C + v_0)⁻²]/d,
+
+which is 1 where C >> v_0; no direction then costs more than 1/8 (error/q)². Measured in nats with errors of 0.2 q on
+32 x 32 sites, C_k ~ (1 + k²)^-p of mean variance 1, v_0 = 4e-4, with κ = 1 and with this one: 25.6 and 0.97 for p = 4
+(2.5 at all other levels), 3.9 and 2.4 for p = 3, 0.92 and 0.84 for p = 2. An exact score falls short of ln ρ a little
+further: a mixture with peaks 0.22 wide, decoded from σ_0 = 0.4, by 0.354 instead of 0.342.
 
 Reference: Huang, Lim & Courville, arXiv:2106.02808.
 """
@@ -54,7 +66,7 @@ class Draw:
     coefficients : array
         ŷ.
     f : array
-        f(y; σ).
+        f(y; σ); of the decoder κ f.
     rest : array
         Λ h, all of the residual s - t that is not f.
     weight : (m,)
@@ -105,19 +117,24 @@ def denoising(
     return Draw(family, level, y, inside, f, rest, np.ones(len(modes.values)))
 
 
-def decoding(
-    family: Family, a: NDArray[np.float64], coefficients: NDArray[np.float64], z: NDArray[np.float64]
-) -> Draw:
+def decoding(family: Family, a: NDArray[np.float64], coefficients: NDArray[np.float64], z: NDArray[np.float64]) -> Draw:
     """Return the draw of the decoder, from ``family.level`` > 0 to the data a (batch, *state), coefficients â."""
     modes, level = family.modes, family.level
     y = _mirrored(a, level * z)
     # Directions without variance have no density to decode to.
     there, precision = (modes.values > 0).astype(np.float64), inverse(modes.values)
-    f = there * modes.forward(family.remainder(y, level))
+    f = _share(family) * modes.forward(family.remainder(y, level))
     noise = modes.forward(z)
     rest = _mirrored(-(level**2) * precision * coefficients, level * there * noise)
     inside = _mirrored(coefficients, level * noise)
     return Draw(family, level, y, inside, f, rest, level**2 * (there + level**2 * precision))
+
+
+def _share(family: Family) -> NDArray[np.float64]:
+    """Return κ, the part of f that the decoder uses, (m,)."""
+    c, v = family.modes.values, family.level**2
+    strength = family.covariance.trace(lambda c: c / (c + v) ** 2) / family.size
+    return np.asarray(c / (c + strength * v * (c + v)))
 
 
 def _mirrored(middle: NDArray[np.float64] | float, offset: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -4,9 +4,9 @@ r"""States in the eigenbasis of C, where functions of C are numbers.
 
     a·g(C) b = Σ n g(c) â b̂ ,
 
-so that a product needs one transform of each factor and none back. Without symmetry â = Vᵀa and n = 1. For a homogeneous
-field â is its Fourier transform (unitary) on the half plane of ``rfftn``, real and imaginary parts side by side, and
-n = 2 where a wavenumber stands for its opposite too.
+so that a product needs one transform of each factor and none back. Without symmetry â = Vᵀa and n = 1. For a
+homogeneous field â is its Fourier transform (unitary) on the half plane of ``rfftn``, real and imaginary parts side by
+side, and n = 2 where a wavenumber stands for its opposite too.
 """
 
 from __future__ import annotations
@@ -36,7 +36,8 @@ class Modes:
     shape : tuple of int
         Of a state.
     values, counts : (m,)
-        Eigenvalue of every coefficient, and n. For fields m is a little more than the number of components.
+        Eigenvalue of every coefficient, and n. For fields m is a little more than the number of components, and n is
+        for products only: real and imaginary parts both have that of their wavenumber (traces are the covariance's).
     """
 
     covariance: Covariance

@@ -150,14 +150,15 @@ class Coarse:
         return Observation(field.ravel()[known], error**2, forward, transpose)
 
     def _factors(self, coarse: tuple[int, ...], shape: tuple[int, ...]) -> tuple[int, ...]:
-        if isinstance(self.factor, Sequence) and not isinstance(self.factor, str):
+        if isinstance(self.factor, Sequence):
             factors = tuple(self.factor)
             for factor in factors:
                 integer("factor", factor, 1, 10**6)
         else:
             integer("factor", self.factor, 2, 10**6)
             factors = tuple(1 if a == b else self.factor for a, b in zip(coarse, shape, strict=False))
-        if len(coarse) != len(shape) or tuple(a * b for a, b in zip(coarse, factors, strict=True)) != shape:
+        fits = len(coarse) == len(factors) == len(shape)
+        if not fits or tuple(a * b for a, b in zip(coarse, factors, strict=True)) != shape:
             raise InputError(
                 f"field has the shape {coarse}, which blocks of {self.factor} cells do not make of a state of shape "
                 f"{shape}: pass the averages of x.coarsen(...).mean(), and the number of cells in a block."
@@ -242,23 +243,18 @@ def in_coordinates(observation: Observation, units: Any, shape: tuple[int, ...])
         Of a state.
     """
     mean = units.data(np.zeros((1, *shape)))
-    if isinstance(units, Diagonal):
-        scale = units.scale
-
-        def outward(a: NDArray[np.float64]) -> NDArray[np.float64]:
-            return scale * a
-
-        inward = outward
-    else:
-        # Other coordinates (whitened ones) are for few components: A as a matrix, from what it makes of unit vectors.
+    # Of coordinates that are not only scaled, which are for few components: A as a matrix, from A on unit vectors.
+    scale: Any = getattr(units, "scale", None)
+    columns = None
+    if not isinstance(units, Diagonal):
         size = math.prod(shape)
         columns = (units.data(np.eye(size).reshape(-1, *shape)) - mean).reshape(size, size)
 
-        def outward(a: NDArray[np.float64]) -> NDArray[np.float64]:
-            return np.asarray(a.reshape(len(a), -1) @ columns).reshape(a.shape)
+    def outward(a: NDArray[np.float64]) -> NDArray[np.float64]:
+        return scale * a if columns is None else (a.reshape(len(a), -1) @ columns).reshape(a.shape)
 
-        def inward(u: NDArray[np.float64]) -> NDArray[np.float64]:
-            return np.asarray(u.reshape(len(u), -1) @ columns.T).reshape(u.shape)
+    def inward(u: NDArray[np.float64]) -> NDArray[np.float64]:
+        return scale * u if columns is None else (u.reshape(len(u), -1) @ columns.T).reshape(u.shape)
 
     return Observation(
         observation.values - observation.forward(mean)[0],

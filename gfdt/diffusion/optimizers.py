@@ -11,6 +11,11 @@ polynomial in M that drives all singular values towards one, to within some 30 %
 Kernels of convolutions count as matrices (outputs, inputs x points). First and last layers, biases and everything that
 depends on the noise level are Adam's.
 
+Before each step all parameters shrink by the factor 1 - 0.3 rate (decoupled decay, Loshchilov & Hutter 2019). Both
+kinds of step have a size of their own, however small the gradient: where there is little to learn but from rare states,
+hidden weights would otherwise wander off until such a state makes F as large as 10⁴ and more (seen on fields that
+seldom leave their wells; with the decay training stayed stable and learned them).
+
 Measured on Allen-Cahn (32 x 32, 20,000 network evaluations in batches of 8): relative error of the score 0.091 against
 0.117 with Adam alone. (In the first run all noise levels also had the same weight in the loss, as they have now, and
 either optimizer had a rate of its own; what each of these is worth was not measured apart.)
@@ -32,6 +37,7 @@ __all__ = ["Muon", "hidden_matrices", "make_optimizer", "orthogonalised"]
 _ADAM_BETAS = (0.9, 0.99)
 _MOMENTUM = 0.95
 _STEP_RMS = 0.2
+_DECAY = 0.3  # in units of the rate; Allen-Cahn, 700 steps: error of the score 0.136 with it, 0.140 without
 _ADAM_SHARE = 0.6  # Adam's rate, in units of that of the matrices
 _ITERATIONS = 5
 _QUINTIC = (3.4445, -4.7750, 2.0315)  # maps (0, 1] into about [0.7, 1.2] in five iterations, the slope 3.4 at 0
@@ -107,6 +113,8 @@ class Muon(torch.optim.Optimizer):
         for group in self.param_groups:
             parameters = [p for p in group["params"] if p.grad is not None]
             rate = group["lr"] * group["share"]
+            if parameters:
+                torch._foreach_mul_(parameters, 1 - _DECAY * group["lr"])
             if group["orthogonal"]:
                 self._step_matrices(parameters, rate)
             elif parameters:

@@ -120,11 +120,11 @@ class AnalyticScore(Score):
         units, covariance = standardised(self.covariance_, shape, 1.0 if self.noise is None else self.noise)
         # A number where the noise is the same everywhere, as it is in most formulas.
         unit = float(units.scale.flat[0]) if self.noise is None else np.broadcast_to(units.scale, shape)
-        linear = Family(units, covariance, shape, level=0.0)
+        linear = Family(units, covariance, shape, level=float(np.ravel(self.noise_level_ / units.scale)[0]))
 
         def correction(a: NDArray[np.float64], level: float) -> NDArray[np.float64]:
             x = units.data(a)
-            s = self._evaluate(x) if level == 0 else _checked(blurred(x, level * unit), x.shape)
+            s = self._evaluate(x) if level == linear.level else _checked(blurred(x, level * unit), x.shape)
             return units.scale * s - linear.linear_score(a, level)
 
         return dataclasses.replace(linear, correction=correction)

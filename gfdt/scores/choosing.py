@@ -71,10 +71,19 @@ def candidates(score: DSMScore) -> list[DSMScore]:
 
 
 def choose(scores: list[DSMScore], trajectory: xr.DataArray) -> tuple[DSMScore, list[dict[str, Any]]]:
-    """Fit every score on a validated trajectory (member, time, *state); return the best and the table that says so.
+    """Fit every score on a validated trajectory (member, time, *state); return one of the best and a table of all.
+
+    Of those that are not worse than the best by more than one standard error the one with the least noise is taken,
+    which costs the response least, and of several such the one offered first. (Where all stay at the Gaussian start
+    their bounds are even equal.)
 
     The table has a row for each candidate: what it is, ``elbo`` (nats per state, in the units of the data), its
-    ``difference`` from the best one and the standard error ``error`` of that, over the held-out blocks.
+    ``difference`` from the largest and the standard error ``error`` of that, over the held-out blocks.
+
+    Raises
+    ------
+    InputError
+        If no candidate has a finite bound.
     """
     states, pieces = _held_out(trajectory)
     bounds = []
@@ -83,13 +92,18 @@ def choose(scores: list[DSMScore], trajectory: xr.DataArray) -> tuple[DSMScore, 
         one.state_dims_ = tuple(str(dim) for dim in trajectory.dims[2:])
         one.state_shape_ = trajectory.shape[2:]
         bounds.append(one.elbo(states, decode=True, n_levels=_LEVELS, seed=one.seed, progress=one.progress))
-    best = int(np.argmax([bound.mean() for bound in bounds]))
-    table = []
-    for one, bound in zip(scores, bounds, strict=True):
+    means = np.array([bound.mean() for bound in bounds])
+    if not np.isfinite(means).any():
+        raise InputError("no candidate gives the held-out states a finite likelihood: train longer, or check the data.")
+    best = int(np.argmax(np.where(np.isfinite(means), means, -np.inf)))
+    table, good = [], []
+    for one, bound, mean in zip(scores, bounds, means, strict=True):
         difference, error = _mean_and_error(bound - bounds[best], pieces)
         what = {name: getattr(one, name) for name in CHOICES}
-        table.append({**what, "elbo": float(bound.mean()), "difference": difference, "error": error})
-    return scores[best], table
+        table.append({**what, "elbo": float(mean), "difference": difference, "error": error})
+        if difference >= -error:
+            good.append(one)
+    return min(good, key=lambda one: float(np.mean(one.noise_level_))), table
 
 
 def _held_out(trajectory: xr.DataArray) -> tuple[NDArray[Any], NDArray[np.int64]]:
