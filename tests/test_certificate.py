@@ -10,7 +10,8 @@ import xarray as xr
 
 import gfdt
 from gfdt.certificate.certify import _in_order
-from gfdt.certificate.stamp import Stamp, attributes, joint_attributes
+from gfdt.certificate.stamp import Stamp, attributes, joint_attributes, stamp_of
+from gfdt.density.bound import bound
 from gfdt.errors import CheckpointError, InputError, OutputError
 
 CENTRES, WEIGHTS, WIDTH = np.array([[1.0, 0.3], [-1.0, -0.3]]), np.array([0.6, 0.4]), 0.4
@@ -185,6 +186,36 @@ def test_a_score_of_another_system_is_called_so(record):
     assert verdicts(certificate)["likelihood"] == "red"
 
 
+def test_a_score_that_forgot_what_is_not_gaussian_at_large_noise_is_found(record):
+    """f = 0 above 0.5, where peaks 0.4 wide and 2.1 apart still leave their mark: samples are hardly changed by it."""
+    linear = amplified(0.0)
+
+    def forgetful(x, sigma):
+        return mixture_score(x, sigma) if sigma < 0.5 else linear(x, sigma)
+
+    certificate = gfdt.certify(Blurred(forgetful), record, n_samples=1000, progress=False)
+    assert verdicts(certificate)["likelihood gap"] != "green"
+    assert verdicts(certificate)["amplitude"] == "green"  # there is no f whose amplitude could be wrong
+
+
+def test_the_error_of_the_amplitude_is_the_spread_over_records():
+    """Members of thirty states around a place of their own: all bins of sigma see the same few members."""
+    family = Blurred(mixture_score).family()
+    z = []
+    for seed in range(40):
+        rng = np.random.default_rng(seed)
+        which = np.repeat(rng.choice(2, (20, 1), p=WEIGHTS), 30, axis=1)  # a member stays at one peak
+        held = 0.9 * rng.standard_normal((20, 1, 2)) + np.sqrt(1 - 0.9**2) * rng.standard_normal((20, 30, 2))
+        x = CENTRES[which] + WIDTH * held
+        unit = np.repeat(np.arange(20), 30)
+        a = family.units.states(x.reshape(-1, 2))
+        known = bound(family, a, n_levels=16, decode=False, unit_of=unit, seed=seed, progress=False)
+        z.append(float((known["total_amplitude"] - 1) / known["total_amplitude_stderr"]))
+    # Forty values know their spread to 11 %, twenty units their error to 16 %, which widens the tails of z. Bins taken
+    # for independent of each other would make it 3.5.
+    assert 0.6 < np.std(z) < 2.0
+
+
 # --- what cannot be judged -------------------------------------------------------------------------------------------
 
 
@@ -297,10 +328,27 @@ def test_the_verdict_stays_on_the_score_and_goes_into_responses(record, tmp_path
     after = gfdt.response(record, loaded, max_lag=2.0, confidence=None)
     assert after.attrs["certificate_verdict"] == "red"
     assert after.attrs["certificate_reasons"].splitlines() == list(certificate.reasons)
+    assert before.attrs["certificate_record"] == "none"
+    assert after.attrs["certificate_record"] == "same"
     after.to_netcdf(tmp_path / "r.nc")
     both = gfdt.response(record, [loaded, lambda x: mixture_score(x, 0.0)], max_lag=2.0, confidence=None)
     assert both.attrs["certificate_verdict"] == "red"
+    assert both.attrs["certificate_record"] == "none"  # the formula never was
     assert score.fit(record).certificate_ is None
+
+
+def test_a_response_on_another_record_says_so_and_keeps_the_verdict(record):
+    score = gfdt.GaussianScore().fit(record.isel(member=slice(0, 12)))
+    held_out = gfdt.load_trajectory(record.isel(member=slice(12, None)))
+    score.certificate_ = stamp_of(score, held_out, "green", ())
+    found = [gfdt.response(x, score, max_lag=2.0, confidence=None).attrs for x in (held_out, record)]
+    assert [each["certificate_verdict"] for each in found] == ["green", "green"]
+    assert [each["certificate_record"] for each in found] == ["same", "other"]
+    assert found[0]["certificate_reasons"] == ""
+    assert "certified on another record" in found[1]["certificate_reasons"]
+    both = joint_attributes(found)
+    assert both["certificate_record"] == "other"
+    assert "certified on another record" in both["certificate_reasons"]
 
 
 def test_another_noise_level_is_another_score():
@@ -314,11 +362,15 @@ def test_another_noise_level_is_another_score():
 
 def test_several_scores_have_the_worst_verdict_and_all_reasons():
     each = [
-        {"certificate_verdict": verdict, "certificate_reasons": reasons}
-        for verdict, reasons in (("green", ""), ("none", ""), ("amber", "a\nb"), ("amber", "b"))
-    ]
-    assert joint_attributes(each) == {"certificate_verdict": "none", "certificate_reasons": "a\nb"}
+        {"certificate_verdict": verdict, "certificate_reasons": reasons, "certificate_record": record}
+        for verdict, reasons, record in (
+            ("green", "", "same"), ("none", "", "none"), ("amber", "a\nb", "same"), ("amber", "b", "same")
+        )
+    ]  # fmt: skip
+    worst = {"certificate_verdict": "none", "certificate_reasons": "a\nb", "certificate_record": "none"}
+    assert joint_attributes(each) == worst
     assert joint_attributes(each[2:])["certificate_verdict"] == "amber"
+    assert joint_attributes(each[2:])["certificate_record"] == "same"
 
 
 def test_a_forged_certificate_is_refused(tmp_path):
@@ -327,7 +379,10 @@ def test_a_forged_certificate_is_refused(tmp_path):
     score = gfdt.GaussianScore().fit(mixture(2, 50, 0))
     score.certificate_ = Stamp("green", ("why",), "f", 0.0)
     assert Stamp.unpack(json.loads(json.dumps(score.certificate_.pack()))) == score.certificate_
-    for forged in ("green", {"verdict": "green"}, {**score.certificate_.pack(), "verdict": "perfect"}):
+    good = score.certificate_.pack()
+    # Escape sequences would act on the terminal that reasons are printed on.
+    controls = ({**good, "reasons": ["\x1b[2Jall is well"]}, {**good, "fingerprint": "a\nb"})
+    for forged in ("green", {"verdict": "green"}, {**good, "verdict": "perfect"}, *controls):
         score.certificate_ = type("Forged", (), {"pack": lambda self, value=forged: value})()
         path = storage.save_score(score, tmp_path / "s.safetensors", overwrite=True)
         with pytest.raises(CheckpointError, match="certificate"):

@@ -25,7 +25,7 @@ def network(max_steps, **options):
 
 @pytest.fixture(scope="module")
 def good(records):
-    return network(400).fit(records[0])
+    return network(600).fit(records[0])
 
 
 def test_a_trained_network_is_green(records, good):

@@ -222,6 +222,11 @@ def test_settings_are_checked(wrong):
             function(family, np.zeros((4, 2)), **wrong)
 
 
+def test_a_standard_error_of_few_levels_is_not_given():
+    with pytest.raises(InputError, match="n_levels=8 is not an integer from 16"):
+        elbo(bimodal().family(), np.zeros((4, 2)), n_levels=8)
+
+
 def test_a_schedule_with_other_ends_is_refused():
     family = bimodal().family(0.1)
     with pytest.raises(InputError, match="the schedule goes from"):

@@ -14,7 +14,7 @@ from gfdt.density import innovation
 from gfdt.density.conditional import parse_given, sample_given
 from gfdt.density.family import Diagonal
 from gfdt.density.observations import Coarse, LinearObservation, Partial
-from gfdt.errors import InputError
+from gfdt.errors import InputError, ReliabilityWarning
 
 MATRIX = np.array([[1.0, 0.5, 0.2, 0.0], [0.5, 2.0, 0.3, 0.1], [0.2, 0.3, 0.5, -0.1], [0.0, 0.1, -0.1, 0.1]])
 NAN = np.nan
@@ -209,6 +209,16 @@ def test_particles_take_off_the_bias_of_steering():
     standard_error = 0.85 / np.sqrt(1000)
     assert errors[0] > 0.3 - Z * standard_error  # measured: 0.35
     assert errors[1] < 0.05 + Z * standard_error
+
+
+def test_too_few_particles_for_the_dimensions_are_warned_of():
+    target = Mixture([0.3, 0.7], [[-1.0] * 24, [1.0] * 24], [[0.35] * 24] * 2)
+    family = target.family()
+    # Halfway between the modes, which decides for neither.
+    halfway = target.centres[:, 0].mean()
+    observed = parse_given(np.array([halfway] * 6 + [NAN] * 18), states_of(family))
+    with pytest.warns(ReliabilityWarning, match=r"of the 8 particles .* n_particles"):
+        sample_given(family, observed, 200, seed=8)
 
 
 # ---- what every sampler promises

@@ -4,14 +4,14 @@ import dataclasses
 
 import numpy as np
 import pytest
-from reference.exact_families import bimodal, corrected_family, dense, gaussian_family, three_peaks
+from reference.exact_families import Mixture, bimodal, corrected_family, dense, gaussian_family, three_peaks
 from scipy import stats
 
 import gfdt
 from gfdt.covariance import SpectralCovariance
 from gfdt.density import likelihood
 from gfdt.density.likelihood import log_prob, prior_level
-from gfdt.errors import InputError
+from gfdt.errors import InputError, ReliabilityWarning
 
 MATRIX = np.array([[1.0, 0.5, 0.2, 0.0], [0.5, 2.0, 0.3, 0.1], [0.2, 0.3, 0.5, -0.1], [0.0, 0.1, -0.1, 0.1]])
 
@@ -62,6 +62,26 @@ def test_mixtures_to_a_thousandth_of_a_nat(mixture, level):
     a = mixture.sample(200, seed=3)
     values, _ = log_prob(mixture.family(level), a)
     assert error(values, mixture.log_density(a, level)) < 1e-3
+
+
+@pytest.mark.parametrize("ratio", [0.1, 1e-2, 1e-3])
+def test_structure_in_a_narrow_direction_is_resolved_with_and_without_a_derivative(ratio):
+    mixture = Mixture([0.3, 0.7], [[0, -ratio], [0, ratio]], [[1, (0.2 * ratio) ** 2]] * 2)
+    a, family = mixture.sample(200, seed=14), mixture.family()
+    for each in (family, dataclasses.replace(family, product=None)):
+        assert error(log_prob(each, a)[0], mixture.log_density(a)) < 3e-3  # measured: up to 7e-4
+
+
+def test_states_that_violate_a_constraint_have_no_density():
+    x = bimodal().sample(500, seed=15)
+    closed = np.concatenate([x, x.sum(axis=1, keepdims=True)], axis=1)
+    with pytest.warns(ReliabilityWarning, match="carry no variance"):
+        score = gfdt.GaussianScore().fit(closed[None], dims=("member", "time", "component"))
+    off = closed[:3] + np.array([0.0, 0.0, 0.1])
+    for judge in (score.log_prob, score.elbo):
+        assert np.isneginf(judge(off)).all()
+        # Rounding to single precision is no violation.
+        np.testing.assert_allclose(judge(closed[:3].astype(np.float32)), judge(closed[:3]), rtol=1e-5)
 
 
 def test_the_density_integrates_to_one():

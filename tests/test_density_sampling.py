@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import xarray as xr
-from reference.exact_families import bimodal, dense, gaussian_family
+from reference.exact_families import Mixture, bimodal, dense, gaussian_family
 
 import gfdt
 from gfdt.density import sampling
@@ -165,6 +165,35 @@ def test_the_levels_end_at_that_of_the_score_and_do_not_waste_steps_below_it():
         assert levels(blurred, sampler(n_steps=8, schedule=schedule))[-1] == 0.2
     mine = PowerSchedule(0.2, 5 * clean.top(), rho=3.0)
     assert levels(blurred, sampler(schedule=mine))[0] == pytest.approx(5 * clean.top())
+
+
+def test_the_schedule_of_another_score_does_not_go_below_the_level_of_this_one():
+    family = bimodal().family(0.0042)
+    path = levels(family, sampler(n_steps=300, schedule=PowerSchedule(0.0012, family.top())))
+    assert path.min() == 0.0042
+
+
+@pytest.mark.parametrize("ratio", [1e-2, 1e-3, 1e-4])
+def test_structure_in_a_narrow_direction_is_sampled(ratio):
+    """Two peaks a fifth of a standard deviation wide, in a direction ``ratio`` as wide as the other."""
+    mixture = Mixture([0.3, 0.7], [[0, -ratio], [0, ratio]], [[1, (0.2 * ratio) ** 2]] * 2)
+    n, exact = 4000, mixture.sample(400_000, 21)[:, 1] / ratio
+    got = sample(mixture.family(), n, sampler(n_steps=64), seed=22)[:, 1] / ratio
+    # A last step from 0.001 of the top made of it, for the smaller two, one broad peak: no peak, nothing between.
+    middle = mixture.centres[:, 1].mean() / ratio
+    share = (exact < middle).mean()
+    assert abs((got < middle).mean() - share) < 4 * np.sqrt(share * (1 - share) / n)
+    between = np.abs(got - middle) < 0.4
+    assert between.mean() < 0.0013 + 4 * np.sqrt(0.0013 / n)  # of the mixture P(|z| > 3) / 2 = 0.0013, from both sides
+
+
+def test_a_rare_mode_far_away_keeps_its_weight():
+    mixture = Mixture([0.99, 0.01], [[0.0], [10.0]], [[1.0], [0.25]])
+    n = 20_000
+    for method in ("heun", "ode"):
+        got = sample(mixture.family(), n, sampler(method), seed=23)[:, 0]
+        # The binomial error of a share of 0.01, and 0.0005 for the prior and the steps.
+        assert abs((got > mixture.centres.mean()).mean() - 0.01) < 4 * np.sqrt(0.01 / n) + 0.0005
 
 
 # ---- denoising

@@ -35,7 +35,7 @@ def learned():
     rng = np.random.default_rng(1)
     x = rng.choice([-1.0, 1.0], (8, 200, 2)) + 0.3 * rng.normal(size=(8, 200, 2))
     settings = START | {"max_steps": 100, "batch_size": 256, "learning_rate": 0.02, "sigma": 0.3}
-    score = gfdt.DSMScore(**settings).fit(x, dims=VECTOR)
+    score = gfdt.DSMScore(noise_range="local", **settings).fit(x, dims=VECTOR)
     assert score.selected_ != "gaussian start"
     return score, x
 

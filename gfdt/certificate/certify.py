@@ -30,7 +30,7 @@ from gfdt.certificate.diagnosis import Evidence, diagnose
 from gfdt.certificate.held_out import HeldOut, judge_held_out
 from gfdt.certificate.report import Certificate
 from gfdt.certificate.samples import SampleReport, Samples, draw, judge_samples
-from gfdt.certificate.stamp import Stamp, level_of
+from gfdt.certificate.stamp import stamp_of
 from gfdt.certificate.verdict import judge_blur
 from gfdt.diagnostics.check import check_score
 from gfdt.diagnostics.report import ScoreReport
@@ -40,7 +40,7 @@ from gfdt.output import check_output
 from gfdt.responses.prepare import check_arguments, prepare
 from gfdt.scores.analytic import AnalyticScore
 from gfdt.scores.base import Score
-from gfdt.trajectory import Source, fingerprint
+from gfdt.trajectory import Source
 from gfdt.validation import integer
 
 if TYPE_CHECKING:
@@ -151,8 +151,7 @@ def certify(
         resampling=identities.resampling,
     )
     if isinstance(score, Score):
-        stamped = fingerprint(request.trajectory)
-        score.certificate_ = Stamp(certificate.verdict, certificate.reasons, stamped, level_of(score))
+        score.certificate_ = stamp_of(score, request.trajectory, certificate.verdict, certificate.reasons)
     if out is not None:
         certificate.to_html(out, overwrite=overwrite)
     return certificate
@@ -249,5 +248,7 @@ def _training(score: Score, in_sample: bool) -> Finding:
         reason = f"the training {why}, and the best weights until then were kept: train again, or to the end."
         return Finding(check, "amber", 1.0, f"the training {why}", reason)
     if isinstance(selected, str):
-        return Finding(check, "green", 0.0, f"new record; {selected}: the network is not used")
-    return Finding(check, "green", 0.0, "the record is new to the score")
+        return Finding(
+            check, "green", 0.0, f"not the identical record it was fitted on; {selected}: the network is not used"
+        )
+    return Finding(check, "green", 0.0, "not the identical record the score was fitted on")

@@ -7,9 +7,9 @@ Three numbers are judged, in nats for each component:
   fifth of it in turn), or to the record itself if the score was (:func:`gfdt.diagnostics.loss.fit_gaussians`);
 - the part of the gap between bound and likelihood that the data show (``total_detected`` of
   :func:`gfdt.density.bound.bound`): zero for the exact score, and never more than the gap;
-- the amplitude c of what the score adds to a Gaussian: the factor that would make it best on these states, averaged
-  over the noise levels with their errors. c < 1: part of what was learned is noise of the training record; c > 1: not
-  all there is has been learned.
+- the amplitude c of what the score adds to a Gaussian: the one factor for all noise levels that would make it best on
+  these states (``total_amplitude``). c < 1: part of what was learned is noise of the training record; c > 1: not all
+  there is has been learned.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class HeldOut:
     bound : Dataset
         As :func:`gfdt.density.bound.bound` gives it, and ``gain``: the mean bound less the Gaussian's log density.
     amplitude, amplitude_stderr : float
-        c, averaged over the noise levels; NaN for a Gaussian.
+        c; NaN for a Gaussian.
     gain, gain_stderr : float
         In nats for each component; NaN where no Gaussian can be fitted.
     """
@@ -104,7 +104,7 @@ def judge_held_out(
     sums = UnitSums(advantage, np.bincount(unit, minlength=n_units).astype(np.float64))
     gain = (float(sums.mean()) - float(known["total_excess"])) / size
     gain_stderr = float(np.hypot(standard_error(sums.influence()), known["total_excess_stderr"])) / size
-    amplitude, amplitude_stderr = _amplitude(known)
+    amplitude, amplitude_stderr = float(known["total_amplitude"]), float(known["total_amplitude_stderr"])
     threshold = significance_threshold(1, n_units)
     findings = (
         _judge_gain(gain, gain_stderr, threshold, ready.fitted_here),
@@ -155,16 +155,6 @@ def _gaussian_log_density(
     return out
 
 
-def _amplitude(known: xr.Dataset) -> tuple[float, float]:
-    """Mean of c over the bins of σ, weighted by its errors."""
-    value, error = known["amplitude"].values, known["amplitude_stderr"].values
-    there = np.isfinite(value) & np.isfinite(error) & (error > 0)
-    if not there.any():
-        return float("nan"), float("nan")
-    weight = error[there] ** -2.0
-    return float((weight * value[there]).sum() / weight.sum()), float(weight.sum() ** -0.5)
-
-
 def _judge_gain(gain: float, stderr: float, threshold: float, in_sample: bool) -> Finding:
     check = "likelihood"
     if not np.isfinite(gain):
@@ -188,12 +178,12 @@ def _judge_gap(known: xr.Dataset, size: int, threshold: float) -> Finding:
     verdict = "green"
     if gap > threshold * stderr and gap > LIKELIHOOD_AMBER:
         verdict = "red" if gap > LIKELIHOOD_RED else "amber"
-    place = f"{float(known['sigma'][int(known['detected'].sel(test='both').values.argmax())]):.2g}"
+    place = f"{float(known['sigma'][int(known['detected'].sel(test='all').values.argmax())]):.2g}"
     text = f"at least {max(gap, 0.0):.2g} +- {stderr:.1g} nats a component from the best likelihood"
     reason = (
-        f"the score is {text}, most of it near sigma = {place} standard deviations (the linear part and the amplitude "
-        "of the rest are looked at): train longer or with more data, or check that score and trajectory belong to the "
-        "same system."
+        f"the score is {text}, most of it near sigma = {place} standard deviations (parts of first to third order and "
+        "the amplitude of the rest are looked at): train longer or with more data, or check that score and trajectory "
+        "belong to the same system."
     )
     return Finding("likelihood gap", verdict, gap, text, reason if verdict != "green" else "")
 

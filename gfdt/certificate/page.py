@@ -31,7 +31,9 @@ tr { border-bottom: 1px solid #eee; } img { max-width: 100%; height: auto; }
 
 def page(certificate: Certificate) -> str:
     """Return the HTML text of a certificate."""
-    where = "the record the score was fitted on" if certificate.in_sample else "a record new to the score"
+    where = (
+        "the record the score was fitted on" if certificate.in_sample else "a record not identical to that of the fit"
+    )
     drawn = f"{certificate.n_samples} samples against {certificate.n_states} states; " if certificate.n_samples else ""
     parts = [
         f"<h1>Score certificate {_badge(certificate.verdict)}</h1>",

@@ -89,7 +89,11 @@ class Certificate:
         return (*self.diagnosis, *(item.reason for item in self.findings if item.reason))
 
     def __str__(self) -> str:
-        where = "on the record the score was fitted on" if self.in_sample else "on a record new to the score"
+        where = (
+            "on the record the score was fitted on"
+            if self.in_sample
+            else "on a record not identical to that of the fit"
+        )
         lines = [f"certificate: {self.verdict} ({self.label}, {where})"]
         for title, section in self.sections.items():
             lines.append(f" {title}")

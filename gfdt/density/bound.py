@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 __all__ = ["bound", "elbo"]
 
 _LEVELS = 128
+_FEWEST = 16  # eight strata: of fewer the spread within them is too rough for the standard error of a state
 _LEARNED_FROM = 64  # states with four draws each: spreads to 5 %, were the draws normal
 _UNITS = 1000  # resampling units where none are given: enough for a standard error, and bounded memory
 
@@ -59,7 +60,7 @@ def elbo(
     a : (n, *state)
         States; of the density at ``family.level``, or with ``decode`` of the data.
     n_levels : int
-        Noise levels, each with one z and its mirror image: the standard error falls as n_levels^(-1/2).
+        Noise levels, 16 or more, each with one z and its mirror image: the standard error falls as n_levels^(-1/2).
     schedule : str or Schedule
         Where they are: "edm", "ve", "vp" or an object (:mod:`gfdt.density.schedules`), or "learned": the one with the
         least noise for 64 of the states (:mod:`gfdt.density.learned_schedule`), which takes as many evaluations for
@@ -76,16 +77,20 @@ def elbo(
     Returns
     -------
     values, stderr : (n,)
-        The standard error is that of the levels and the noise for each state; 0 for a Gaussian, which is exact.
+        -inf for a state off the plane of data that obey a constraint, at level 0. The standard error is that of the
+        levels and the noise for each state; 0 for a Gaussian, which is exact. Of a single state it is rough, as few
+        strata have most of the noise: deviations are distributed like a Student t of few degrees of freedom, not like
+        a Gaussian. The root of the sum of squares over states is the right error of their mean.
 
     Raises
     ------
     InputError
-        For an unknown schedule, or a number of levels that is not one of 2 or more.
+        For an unknown schedule, or a number of levels that is not one of 16 or more.
     """
-    integer("n_levels", n_levels, 2, 10**6)
+    integer("n_levels", n_levels, _FEWEST, 10**6)
     integer("seed", seed, 0, 2**63 - 1)
-    values = family.gaussian_log_density(a, 0.0 if decode else family.level)
+    start = 0.0 if decode else family.level
+    values = family.supported(family.gaussian_log_density(a, start), a, start)
     variance = np.zeros(len(a))
     if family.gaussian:
         return values, variance

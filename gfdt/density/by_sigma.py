@@ -6,18 +6,33 @@ For φ_j, j = 1 to m, the averages over a bin of σ are M_j = ∫ E[(s - t).φ_j
     detected = 1/2 [M' G⁻¹ M - tr(G⁻¹ Σ)],    variance  M' G⁻¹Σ G⁻¹ M - 1/2 tr (G⁻¹Σ)²  (at least 1/2 tr (G⁻¹Σ)²).
 
 The second term makes it unbiased: M' G⁻¹ M is positive even if no M_j differs from 0. (In the bin of the decoder Λ
-weighs the products; see :mod:`gfdt.density.integrand`.)
+weighs the products; see :mod:`gfdt.density.integrand`.) Bins share their states, so that the variance of a total has
+the terms of all pairs of bins b, b', with Σ_bb' the covariance of the errors of M_b and M_b':
+
+    Σ_bb' [M_b' G_b⁻¹ Σ_bb' G_b'⁻¹ M_b' - 1/2 tr(G_b⁻¹ Σ_bb' G_b'⁻¹ Σ_b'b)].
+
+Besides f the tests are, each in bands of eigenvalues of C,
+
+- linear, φ = w⁻¹ y with w = C + v: a covariance that is wrong;
+- quadratic and cubic, φ = A' (m² - <m²>) and A' (m³ - 3 <m²> m) with m = A y, <m²> its variance under the Gaussian. For
+  components A = C^½ w⁻¹ in the eigenbasis of C; for fields A = C w⁻¹, the Wiener filter, and powers are those of every
+  site. They are what f is, to first order in g, for a density exp(-g Σ ξ³) or exp(-g Σ ξ⁴) times the Gaussian,
+  ξ = C^-½ a or the field itself: the mean of such a power of ξ given y is a Hermite polynomial of m.
+
+An f that is zero where it should not be has no amplitude and may leave the covariance right: only the last two see it.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import product
 from typing import TYPE_CHECKING, Self
 
 import numpy as np
 import xarray as xr
 
+from gfdt.covariance import DenseCovariance
 from gfdt.density.family import inverse
 from gfdt.density.schedules import LEAST
 from gfdt.errors import InputError
@@ -34,7 +49,8 @@ __all__ = ["Comparison", "LevelSums", "as_dataset", "bin_edges"]
 _BINS = 12
 _BANDS = 8  # of eigenvalues: more would only add noise to what is detected
 _RANK = 1e-9  # tests that are combinations of others to this accuracy are left out
-TESTS = ("amplitude", "linear", "both")
+_KINDS = ("linear", "quadratic", "cubic")  # of tests besides f, in this order
+TESTS = ("amplitude", *_KINDS, "all")
 
 
 def bin_edges(low: float, high: float) -> NDArray[np.float64]:
@@ -46,7 +62,7 @@ def bin_edges(low: float, high: float) -> NDArray[np.float64]:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What the residual of a family is compared with: linear functions of y, and exact scores.
+    """What the residual of a family is compared with: polynomials in y, and exact scores.
 
     Attributes
     ----------
@@ -80,9 +96,18 @@ class Comparison:
         return cls(family, bands, reference)
 
     def tests(self, draw: Draw) -> NDArray[np.float64]:
-        """Return φ(y) of all linear tests in one: w⁻¹ y, of which every band takes its own directions, (2 batch, m)."""
-        values = self.family.modes.values
-        return np.asarray(draw.coefficients * inverse(values + draw.level**2))
+        """Return the linear, quadratic and cubic φ(y), (3, 2 batch, m), of which every band takes its directions."""
+        family, modes, v = self.family, self.family.modes, draw.level**2
+        precision = inverse(modes.values + v)
+        if isinstance(family.covariance, DenseCovariance):
+            a = np.sqrt(modes.values) * precision
+            higher = _hermite(a * draw.coefficients, modes.values * precision)
+        else:
+            a = modes.values * precision
+            # Sites are alike; the mean over the variables is enough, as the linear tests take up what is left.
+            variance = family.covariance.trace(lambda c: c**2 * inverse(c + v)) / family.size
+            higher = [modes.forward(each) for each in _hermite(modes.back(a * draw.coefficients), variance)]
+        return np.stack([precision * draw.coefficients, *(a * each for each in higher)])
 
     @cached_property
     def in_bands(self) -> NDArray[np.float64]:
@@ -111,9 +136,9 @@ class LevelSums:
     ----------
     squares, cross, gap : (bin, unit)
         Of ∫ f'Λ f dv, ∫ f'Λ h dv and 1/2 ∫ |s - s*|² dv.
-    moments : (bin, unit, 1 + band)
-        M, of f and of the linear tests.
-    gram : (bin, 1 + band, 1 + band)
+    moments : (bin, unit, 1 + 3 band)
+        M, of f and of the tests of each kind.
+    gram : (bin, 1 + 3 band, 1 + 3 band)
         G, of all units.
     """
 
@@ -127,7 +152,7 @@ class LevelSums:
     @classmethod
     def zeros(cls, n_bins: int, n_units: int, comparison: Comparison) -> Self:
         """Return sums of nothing."""
-        count = 1 + len(comparison.bands)
+        count = 1 + len(_KINDS) * len(comparison.bands)
         squares, cross, gap = np.zeros((3, n_bins, n_units))
         return cls(
             comparison, squares, cross, gap, np.zeros((n_bins, n_units, count)), np.zeros((n_bins, count, count))
@@ -141,15 +166,18 @@ class LevelSums:
         np.add.at(self.moments[index, :, 0], units, weight * (squares + cross))
         self.gram[index, 0, 0] += weight * squares.sum()
         weighted = draw.weight * draw.f
-        test, in_bands = self.comparison.tests(draw), self.comparison.in_bands
-        linear = (((weighted + draw.rest) * test) @ in_bands).reshape(2, len(units), -1).mean(axis=0)
-        np.add.at(self.moments[index, :, 1:], units, weight * linear)
-        both = weight * ((weighted * test) @ in_bands).sum(axis=0) / 2
+        tests, in_bands = self.comparison.tests(draw), self.comparison.in_bands
+        # (kind, state, band), then one column for each test.
+        products = (((weighted + draw.rest) * tests) @ in_bands).reshape(len(_KINDS), 2, len(units), -1).mean(axis=1)
+        np.add.at(self.moments[index, :, 1:], units, weight * np.hstack([*products]))
+        both = weight * ((weighted * tests).sum(axis=1) @ in_bands).ravel() / 2
         self.gram[index, 0, 1:] += both
         self.gram[index, 1:, 0] += both
-        # Bands have no direction in common, so that G is diagonal but for f.
-        own = np.arange(1, len(both) + 1)
-        self.gram[index, own, own] += weight * (draw.weight * (test * test).sum(axis=0)) @ in_bands / 2
+        # Bands have no direction in common: a test of one has products with the other kinds there, and with itself.
+        column = 1 + np.arange(len(both)).reshape(len(_KINDS), -1)
+        for first, second in product(range(len(_KINDS)), repeat=2):
+            own = weight * (draw.weight * (tests[first] * tests[second]).sum(axis=0)) @ in_bands / 2
+            self.gram[index, column[first], column[second]] += own
         if self.comparison.reference is not None:
             error = self.comparison.error(draw)
             np.add.at(self.gap[index], units, 0.5 * weight * draw.per_state(error, draw.weight * error))
@@ -189,11 +217,13 @@ def as_dataset(
     put("elbo", over_units(gaussian) - excess.sum(axis=1))
     put("excess", excess, ("sigma",))
     put("total_excess", excess.sum(axis=1))
-    for name, values in zip(("amplitude", "amplitude_stderr"), _amplitude(sums), strict=True):
-        out[name] = ("sigma",), values
+    by_bin = _amplitude(sums.squares, sums.cross)
+    pooled = _amplitude(sums.squares.sum(axis=0, keepdims=True), sums.cross.sum(axis=0, keepdims=True))
+    for name, each, total in zip(("amplitude", "amplitude_stderr"), by_bin, pooled, strict=True):
+        out[name], out[f"total_{name}"] = (("sigma",), each), ((), total[0])
     detected = [_detected(sums, counts, test) for test in TESTS]
     for k, name in enumerate(("detected", "detected_stderr")):
-        out[name] = ("test", "sigma"), np.stack([by_bin[k] for by_bin, _ in detected])
+        out[name] = ("test", "sigma"), np.stack([each[k] for each, _ in detected])
     out["total_detected"], out["total_detected_stderr"] = (((), np.asarray(value)) for value in detected[-1][1])
     if prior is not None:
         put("gap", sums.gap.T, ("sigma",))
@@ -210,13 +240,19 @@ def _sigma(edges: NDArray[np.float64]) -> dict[str, tuple[str, NDArray[np.float6
     return {"sigma": ("sigma", middle), "sigma_low": ("sigma", low), "sigma_high": ("sigma", high)}
 
 
-def _amplitude(sums: LevelSums) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return c = -cross/squares for each bin, and its standard error; NaN where f is zero."""
-    squares, cross = sums.squares.sum(axis=1), sums.cross.sum(axis=1)
-    known = squares > 0
-    safe = np.where(known, squares, 1.0)
-    slope = np.where(known, -cross / safe, np.nan)
-    influence = -(sums.cross + slope[:, None] * sums.squares) / safe[:, None]
+def _amplitude(
+    squares: NDArray[np.float64], cross: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return c = -cross/squares for each row of (bin, unit), and its standard error; NaN where f is zero.
+
+    Over several bins c is the ratio of their sums, not a mean of theirs: bins share states and units, and how they are
+    correlated is then in the influence -(cross_u + c squares_u)/squares of a unit.
+    """
+    total = squares.sum(axis=1)
+    known = total > 0
+    safe = np.where(known, total, 1.0)
+    slope = np.where(known, -cross.sum(axis=1) / safe, np.nan)
+    influence = -(cross + slope[:, None] * squares) / safe[:, None]
     return slope, standard_error(influence.T)
 
 
@@ -224,28 +260,42 @@ def _detected(
     sums: LevelSums, counts: NDArray[np.float64], test: str
 ) -> tuple[tuple[NDArray[np.float64], NDArray[np.float64]], tuple[float, float]]:
     """Return what is detected in each bin and in all, with standard errors."""
-    chosen = {"amplitude": slice(0, 1), "linear": slice(1, None), "both": slice(None)}[test]
+    bands = len(sums.comparison.bands)
+    chosen = {"amplitude": slice(0, 1), "all": slice(None)}
+    chosen |= {kind: slice(1 + k * bands, 1 + (k + 1) * bands) for k, kind in enumerate(_KINDS)}
+    columns = chosen[test]
     n_units, n_bins = len(counts), len(sums.gram)
-    value, variance, noise = (np.zeros(n_bins) for _ in range(3))
-    shift = np.zeros(n_units)
+    value, variance = np.zeros(n_bins), np.zeros(n_bins)
+    shift, scaled = np.zeros(n_units), []
     for index in range(n_bins):
-        moments = UnitSums(sums.moments[index][:, chosen], counts[:, None])
+        moments = UnitSums(sums.moments[index][:, columns], counts[:, None])
         mean, influence = moments.mean(), moments.influence()
-        precision = _inverse(sums.gram[index][chosen, chosen] / counts.sum())
-        errors = influence.T @ influence * n_units / (n_units - 1)
-        first = precision @ mean
-        value[index] = (mean @ first - np.trace(precision @ errors)) / 2
-        noise[index] = np.trace(precision @ errors @ precision @ errors) / 2
-        variance[index] = max(first @ errors @ first - noise[index], noise[index])
-        shift += influence @ first
-    total = max(float(standard_error(shift)) ** 2 - noise.sum(), noise.sum())
+        root = _inverse_root(sums.gram[index][columns, columns] / counts.sum())
+        whitened = influence @ root  # G^-½ of the errors, of which tr(G⁻¹ Σ) is the mean square
+        errors = whitened.T @ whitened * n_units / (n_units - 1)
+        first = mean @ root
+        value[index] = (first @ first - np.trace(errors)) / 2
+        noise = float((errors**2).sum()) / 2
+        variance[index] = max(float(first @ errors @ first) - noise, noise)
+        shift += whitened @ first
+        scaled.append(whitened)
+    everything = np.hstack(scaled)
+    noise = float(((everything.T @ everything) ** 2).sum()) / 2 * (n_units / (n_units - 1)) ** 2
+    total = max(float(standard_error(shift)) ** 2 - noise, noise)
     return (value, np.sqrt(variance)), (float(value.sum()), float(np.sqrt(total)))
 
 
-def _inverse(gram: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the pseudo-inverse of G, of tests brought to unit size."""
+def _inverse_root(gram: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return r with r r' the pseudo-inverse of G, of tests brought to unit size."""
     size = np.sqrt(inverse(np.diagonal(gram)))
-    return size[:, None] * np.linalg.pinv(size[:, None] * gram * size, rcond=_RANK, hermitian=True) * size
+    values, vectors = np.linalg.eigh(size[:, None] * gram * size)
+    values = np.where(values > _RANK * values[-1], values, 0.0)
+    return np.asarray(size[:, None] * vectors * np.sqrt(inverse(values)))
+
+
+def _hermite(m: NDArray[np.float64], variance: NDArray[np.float64] | float) -> list[NDArray[np.float64]]:
+    """Return m² - <m²> and m³ - 3 <m²> m."""
+    return [m * m - variance, m * (m * m - 3 * variance)]
 
 
 def _cross_entropy(family: Family, a: NDArray[np.float64], start: float, top: float) -> NDArray[np.float64]:

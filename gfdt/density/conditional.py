@@ -33,6 +33,7 @@ from __future__ import annotations
 
 import math
 import sys
+import warnings
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -41,7 +42,7 @@ from tqdm import tqdm
 from gfdt.density.innovation import Innovation
 from gfdt.density.observations import Observation, in_coordinates, parse_given
 from gfdt.density.sampling import Noise, Sampler, levels, sample
-from gfdt.errors import InputError
+from gfdt.errors import InputError, ReliabilityWarning
 from gfdt.validation import integer, shown
 
 if TYPE_CHECKING:
@@ -55,6 +56,9 @@ __all__ = ["PARTICLES", "parse_given", "sample_given"]
 PARTICLES = 8
 _GROUP = 32  # samples advanced together at least: they share their streams of noise
 _BATCH_VALUES = 2**20  # numbers of particles advanced together: bounds memory to a few times 8 MiB
+# Effective particles at the worst step. Planes with two modes, a quarter of the coordinates seen: 6.2 in 2 dimensions
+# and 5.0 in 8 with 8 particles, the mean off by less than 0.09 of modes 2 apart; 3.2 in 24, and off by 0.2.
+_COLLAPSED = 4.0
 _RESAMPLE = 0.5  # of the particles: below this effective number they are drawn anew (usual; 0.25 and 1 did no better)
 
 
@@ -96,6 +100,12 @@ def sample_given(
     ------
     InputError
         For another method, no particle, or if states do not stay finite.
+
+    Warns
+    -----
+    ReliabilityWarning
+        If at some step fewer than four particles are effective on average over samples (of 8 or more; else fewer
+        than half of them): what separate modes weigh is then biased towards what steering alone gives.
     """
     if method != "heun" or lam != 0:
         raise InputError(
@@ -115,6 +125,7 @@ def sample_given(
     batch = max(1, _BATCH_VALUES // (_GROUP * n_particles * family.size)) * _GROUP
     hidden = not (sys.stderr.isatty() if progress is None else progress)
     starts = range(0, n, batch)
+    effective: list[list[float]] = []  # by batch and step
     with tqdm(total=len(starts) * len(path), desc="sampling", unit="step", disable=hidden, leave=False) as bar:
         for start in starts:
             cloud = _Cloud(family, observation, n_particles, seed, start, min(batch, n - start))
@@ -127,6 +138,15 @@ def sample_given(
                     now = then
                     bar.update()
             out[start : start + batch] = cloud.chosen()
+            effective.append(cloud.effective)
+    number = np.mean(effective, axis=0).min(initial=n_particles)
+    if number < min(_COLLAPSED, n_particles / 2):
+        warnings.warn(
+            f"of the {n_particles} particles of each conditional sample {number:.2g} are effective at the worst step: "
+            "the weights of separate modes may be biased. Pass more n_particles, and see whether it matters.",
+            ReliabilityWarning,
+            stacklevel=3,
+        )
     return out
 
 
@@ -150,6 +170,7 @@ class _Cloud:
         self._pull = np.zeros_like(self._x)  # G at the last level
         self._used = np.zeros_like(self._x)  # G extrapolated, as the next step uses it
         self._log_weights = np.zeros(self._lead)
+        self.effective: list[float] = []  # number of particles after each weighing, the mean over samples
 
     def advance(self, now: Innovation, then: Innovation, ahead: float) -> None:
         """Step from the level of ``now`` to that of ``then``, and weigh; ``ahead`` is for G in the next step."""
@@ -195,7 +216,9 @@ class _Cloud:
         """Draw particles anew where the effective number of them, 1/Σ weight², has become small."""
         weights = _weights(self._log_weights)
         u = self._noise.uniform()[:, None]
-        poor = np.flatnonzero(1 / (weights**2).sum(axis=1) < _RESAMPLE * self._lead[1])
+        effective = 1 / (weights**2).sum(axis=1)
+        self.effective.append(float(effective.mean()))
+        poor = np.flatnonzero(effective < _RESAMPLE * self._lead[1])
         if not poor.size:
             return
         # Systematic: one random number for all particles of a sample, which copies no more than it has to.

@@ -34,7 +34,12 @@ if TYPE_CHECKING:
 
 __all__ = ["Diagonal", "Family", "highest_level", "inverse"]
 
-_TOP = 3.0  # standard deviations of the widest mode: a bimodal one is a Gaussian to 1e-5 nats when blurred so much
+_TRAINED = 3.0  # standard deviations of the widest mode: a bimodal one is a Gaussian to 1e-5 nats when blurred so much
+# The same where nothing has to be learned for it: a mode of probability p, d standard deviations off, keeps its
+# weight if its distance is small beside the noise, and three standard deviations lose what is rare and far away.
+_EXACT = 10.0
+_OFF = 1e-4  # of the widest standard deviation: single precision of states whose mean is 1000 times as large
+_ROUNDING = 1e-12  # of the largest eigenvalue: a smaller one is rounding of a direction without variance
 
 Correction = Callable[["NDArray[np.float64]", float], "NDArray[np.float64]"]
 Product = Callable[["NDArray[np.float64]", float, "NDArray[np.float64]"], "NDArray[np.float64]"]
@@ -125,8 +130,29 @@ class Family:
         return self.correction is None
 
     def top(self) -> float:
-        """Return the level at which the density is taken for its Gaussian: three times the widest mode, or highest."""
-        return min(highest_level(self.covariance), self.highest)
+        """Return the level at which the density is taken for its Gaussian: ten times the widest mode, or highest."""
+        return min(_EXACT * self.widest(), self.highest)
+
+    def widest(self) -> float:
+        """Return the standard deviation of the direction of most variance."""
+        return math.sqrt(float(self.covariance.eigenvalues.max()))
+
+    def narrowest(self) -> float:
+        """Return the least standard deviation of a direction that varies; structure there is finer still."""
+        values = self.covariance.eigenvalues
+        return math.sqrt(float(values[values > _ROUNDING * values.max()].min()))
+
+    def supported(self, logs: NDArray[np.float64], a: NDArray[np.float64], level: float) -> NDArray[np.float64]:
+        """Return log densities (batch,) at a level, -inf where a (batch, *state) violates a constraint of the data.
+
+        Directions without variance are the normals of the plane that the data lie on. At level 0 a state off it by
+        more than 1e-4 of the widest standard deviation has no density; less may be rounding to single precision.
+        """
+        normal = self.modes.values <= 0
+        if level > 0 or not normal.any() or not len(a):
+            return logs
+        off = np.abs(self.modes.forward(a)[:, normal]).max(axis=1)
+        return np.where(off > _OFF * self.widest(), -np.inf, logs)
 
     def rank(self, level: float) -> int:
         """Return the number of directions that have a density at this level: all of them if it is not 0."""
@@ -178,8 +204,8 @@ class Family:
 
 
 def highest_level(covariance: Covariance) -> float:
-    """Return the σ that drowns all but what is Gaussian: three standard deviations of the widest mode."""
-    return _TOP * math.sqrt(float(covariance.eigenvalues.max()))
+    """Return the σ up to which a network is trained: three standard deviations of the widest mode."""
+    return _TRAINED * math.sqrt(float(covariance.eigenvalues.max()))
 
 
 def inverse(values: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -8,7 +8,6 @@ own that always draws for all 32: sample k depends on the seed and on k, but (to
 from __future__ import annotations
 
 import itertools
-import math
 import sys
 import warnings
 from collections.abc import Iterator
@@ -31,7 +30,8 @@ if TYPE_CHECKING:
 
 __all__ = ["METHODS", "STEPS", "Noise", "Sampler", "decode", "levels", "sample"]
 
-# Total variation of the pdf of a mixture with peaks 0.3 wide (benchmarks/sampling.py), 100000 samples, noise 0.0054:
+# Total variation of the pdf of a mixture with peaks 0.3 wide (benchmarks/sampling.py), from a top of three standard
+# deviations, 100000 samples, noise 0.0054:
 # heun 0.0173, 0.0068, 0.0058 in 16, 32, 64 steps; euler 0.0197 in 64, halved by twice as many; predictor-corrector
 # 0.0063 in 8.
 STEPS = {"heun": 32, "ode": 32, "euler": 128, "predictor-corrector": 16, "langevin": 200}
@@ -40,6 +40,8 @@ CORRECTIONS = 2  # Langevin steps after each step of the predictor
 _ALIASES = {"sde": "heun", "euler-maruyama": "euler"}
 _GROUP = 32  # samples that share a stream: few enough not to waste noise, many enough to draw it fast
 _BATCH_VALUES = 2**20  # numbers of states integrated at once: bounds memory to a few times 8 MiB
+_RESOLVED = 0.1  # of the narrowest standard deviation: peaks a fifth of it wide are resolved (see the tests)
+_FLOOR = 1e-6  # of the top: a last level this small leaves no more than rounding of single precision
 _NARROW = 1.5  # of the widest standard deviation: blurred less, a bimodal density has an excess kurtosis beyond -0.2
 
 
@@ -138,8 +140,9 @@ def sample(
 def levels(family: Family, sampler: Sampler) -> NDArray[np.float64]:
     """Return the noise levels σ from the top to the family's own, one more than there are steps.
 
-    The last step goes from no less than 0.001 of the top: smaller ones would resolve nothing, and one from a level
-    that is large beside the structure of the density would miss it.
+    The last step but the one to level 0 ends at 0.001 of the top, or at a tenth of the standard deviation of the
+    narrowest direction if that is less (but no less than 1e-6 of the top): a last step from a level that is large
+    beside the structure of the density would miss it, and smaller levels resolve nothing.
     """
     n = sampler.steps(family)
     if sampler.method == "langevin":
@@ -152,7 +155,7 @@ def levels(family: Family, sampler: Sampler) -> NDArray[np.float64]:
             f"the scores are known up to the noise level {top:.3g} (in standard deviations of the data), and their own "
             f"is {family.level:.3g}: there is no noise to take off. Fit a score with a smaller sigma."
         )
-    widest = math.sqrt(float(family.covariance.eigenvalues.max()))
+    widest = family.widest()
     if not family.gaussian and top < _NARROW * widest:
         warnings.warn(
             f"the scores are known up to the noise level {top:.3g} only, {top / widest:.3g} standard deviations of the "
@@ -161,10 +164,11 @@ def levels(family: Family, sampler: Sampler) -> NDArray[np.float64]:
             ReliabilityWarning,
             stacklevel=4,
         )
-    least = LEAST * top
+    least = max(min(LEAST * top, _RESOLVED * family.narrowest()), _FLOOR * top)
     if family.level >= least:
         path = make_schedule(schedule, family.level, top).level(np.linspace(1.0, 0.0, n + 1))
-        return np.concatenate([path[:-1], [family.level]])
+        # The schedule of another score may begin below the level of this one.
+        return np.concatenate([np.maximum(path[:-1], family.level), [family.level]])
     path = make_schedule(schedule, least, top).level(np.linspace(1.0, 0.0, n) if n > 1 else np.ones(1))
     return np.concatenate([np.maximum(path, least), [family.level]])
 

@@ -36,7 +36,7 @@ __all__ = [
     "make_schedule",
 ]
 
-LEAST = 1e-3  # of the highest level: where a schedule that cannot reach 0 starts instead, 0.003 standard deviations
+LEAST = 1e-3  # of the highest level: where a schedule that cannot reach 0 starts instead
 _RHO = 7.0  # Karras et al. 2022, section 3: the steps then err about equally at all levels
 _BETA_LOW, _BETA_HIGH = 0.1, 20.0  # Song et al. 2021, appendix C
 

@@ -188,7 +188,7 @@ def _likelihood(bound: xr.Dataset, ax: Axes) -> None:
     """What is won over the Gaussian at every noise level, and what is known to be missing."""
     ax.set_title("likelihood bound by noise level", fontsize="medium")
     sigma = bound["sigma"].values
-    missing = bound["detected"].sel(test="both"), bound["detected_stderr"].sel(test="both")
+    missing = bound["detected"].sel(test="all"), bound["detected_stderr"].sel(test="all")
     rows: tuple[tuple[str, Any, Any, dict[str, Any]], ...] = (
         ("gain on the Gaussian", -bound["excess"], bound["excess_stderr"], {"fmt": "o-", "color": _SCORE}),
         ("known to be missing", *missing, {"fmt": "s--", "color": _INK["red"]}),

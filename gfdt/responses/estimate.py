@@ -130,6 +130,7 @@ def response(
         Attributes: ``stein_departure`` (rms of |M P^-1 - I| beyond sampling noise), ``stein_worst`` and
         ``stein_worst_stderr`` (its most significant entry), ``score_verdict`` (green, amber or red, by these),
         ``certificate_verdict`` and ``certificate_reasons`` (what :func:`gfdt.certify` said of it; "none": never),
+        ``certificate_record`` (whether it said so of the "same" record as this, or of an "other"),
         ``correction_condition`` (condition number of what was divided by), ``target_departure`` (rms of R(0) minus its
         known value <w . grad A>, in standard errors, before it was used).
 
@@ -282,7 +283,7 @@ def _estimate(
         correction_summary=_summary(found, estimates),
         noise_level=_attribute(ready.score.noise_level_),
         score_verdict=departure.verdict,
-        **attributes(ready.score),
+        **attributes(ready.score, ready.trajectory),
         stein_departure=departure.excess,
         stein_worst=float(np.abs(departure.measured - departure.identity)[departure.worst]),
         stein_worst_stderr=float(departure.stderr[departure.worst]),

@@ -66,6 +66,7 @@ class Generative:
         n_steps: int | None = None,
         schedule: str | Schedule = "edm",
         given: Any = None,
+        n_particles: int = 8,
         decode: bool = True,
         seed: int = 0,
         progress: bool | None = None,
@@ -93,9 +94,12 @@ class Generative:
         schedule : {"edm", "ve", "vp"} or Schedule
             Where the steps are placed (:mod:`gfdt.density.schedules`). Default edm (Karras et al. 2022).
         given : optional
-            What is known of the state: an array or DataArray with NaN where it is not known, ``gfdt.Coarse`` or
-            ``gfdt.LinearObservation``; see :mod:`gfdt.density.conditional`, which has a scheme of its own (no method or
-            lam then).
+            What is known of the state: an array or DataArray with NaN where it is not known, ``gfdt.Partial`` (the
+            same, with noise), ``gfdt.Coarse`` or ``gfdt.LinearObservation``; see :mod:`gfdt.density.conditional`,
+            which has a scheme of its own and takes no method or lam.
+        n_particles : int
+            With ``given``: particles that each sample is drawn from, at that multiple of the cost. More of them lessen
+            the bias of what separate modes weigh, which grows with the number of components. Default 8; see there.
         decode : bool
             Take the noise of the score's own level off too, so that the samples are states of the system; it is done
             in one step, which blurs structure finer than that level. Default True. False: samples of the density
@@ -117,6 +121,12 @@ class Generative:
         InputError
             If an argument cannot be used, the estimator knows one noise level only (except langevin), or the states
             do not stay finite.
+
+        Warns
+        -----
+        ReliabilityWarning
+            If the density is far from a Gaussian at the largest noise level that is known; with ``given``, if few of
+            the particles are effective.
 
         References
         ----------
@@ -141,6 +151,7 @@ class Generative:
                 n_steps=sampler.steps(family),
                 schedule=schedule,
                 decode=decode,
+                n_particles=n_particles,
                 seed=seed,
                 progress=progress,
             )
@@ -203,7 +214,7 @@ class Generative:
         x : ndarray of shape (..., *state) or DataArray with the state dims
             States, in the units of the data.
         n_steps : int, optional
-            Steps of the flow. Default: see :mod:`gfdt.density.likelihood`.
+            Steps of the flow. Default: see :mod:`gfdt.density.likelihood`. Their error is not in ``stderr``.
         n_probes : int, optional
             Estimate the divergence with so many random vectors (Hutchinson). Default None: exact, or a fixed number
             of probes where d > 64.
@@ -251,7 +262,7 @@ class Generative:
         x : ndarray of shape (..., *state) or DataArray with the state dims
             States, in the units of the data.
         n_levels : int, optional
-            Noise levels drawn for each state. Default: see :mod:`gfdt.density.bound`.
+            Noise levels drawn for each state, 16 or more. Default: see :mod:`gfdt.density.bound`.
         schedule : {"edm", "ve", "vp", "learned"} or Schedule
             Their distribution, which the bound does not depend on; its noise does. learned: the one with the least
             noise for this score (Kingma et al. 2021), found from 64 of the states; worth its cost for some hundred.
@@ -261,7 +272,9 @@ class Generative:
         seed : int
             Of levels and noise.
         unit, return_stderr, progress
-            As in :meth:`log_prob`; stderr is that of the Monte-Carlo estimate, for each state.
+            As in :meth:`log_prob`; stderr is that of the Monte-Carlo estimate, for each state. Of a single state it
+            is rough (a deviation is distributed like a Student t of few degrees of freedom); the root of the sum of
+            squares over states is the right error of their mean.
 
         Returns
         -------

@@ -1,11 +1,12 @@
 """Circular residual convolutional network for periodic fields in one or two dimensions.
 
     h_0 = K * x,    h_{i+1} = h_i + K₂ * silu((1 + a_i(e)) (K₁ * silu(h_i)) + b_i(e)),    F = K_out * silu(h_depth)
-    e = e(c) + P_i <silu(h_i)>
+    e = e(c) + P_i tanh <h_i>
 
 with periodic convolutions of 3 points per dimension, c the noise level and <.> the mean over the grid: every block sees
 the whole field as well as the neighbourhood. (In strong noise only the largest scales are left, which convolutions
-would have to add up from far away.) There is no stride and no position anywhere, so F commutes with every integer
+would have to add up from far away. The tanh bounds what multiplies h_i: without it one field in a thousand made F as
+large as 10⁵.) There is no stride and no position anywhere, so F commutes with every integer
 shift, exactly (a strided U-Net does so only for shifts by its total stride). Dilations 1, 2, 4 ... of K₁ widen the
 view: each is limited to a quarter of the field, where the three points are still distinct neighbours.
 """
@@ -65,7 +66,7 @@ class ResNet(nn.Module):
         features = self.embedding(c_noise)
         hidden = self.first(x)
         for block, pool in zip(self.blocks, self.pools, strict=True):
-            hidden = block(hidden, features + pool(silu(hidden).flatten(2).mean(dim=2)))
+            hidden = block(hidden, features + pool(hidden.flatten(2).mean(dim=2).tanh()))
         return self.last(silu(hidden))
 
     def hidden_weights(self) -> list[nn.Parameter]:
