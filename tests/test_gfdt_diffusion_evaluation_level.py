@@ -221,7 +221,7 @@ def test_table_and_level_survive_a_file(settled, peaks, tmp_path):
 
 @pytest.mark.parametrize("settings", [{"sigma": 0.3}, {"objective": "ssm"}, {"max_steps": 1}])
 def test_there_is_nothing_to_decide_for_a_given_level_none_at_all_or_a_gaussian(settings, peaks):
-    score = gfdt.DSMScore(**({"max_steps": 150} | SMALL | settings)).fit(peaks, dims=VECTOR)
+    score = gfdt.DSMScore(**({"max_steps": 400} | SMALL | settings)).fit(peaks, dims=VECTOR)
     assert (score.selected_ == "gaussian start") == ("max_steps" in settings)
     assert score.noise_sweep_ == []
     trained = {"sigma": 0.3, "objective": 0.0, "max_steps": 0.0}

@@ -149,8 +149,9 @@ def bound(
             The part of the gap that the data show without a reference, from below: the residual s - t of an exact score
             has no correlation with any φ(y), and by the inequality of Cauchy and Schwarz
             1/2 (∫ E[(s - t).φ] dv)²/∫ E|φ|² dv <= gap. ``amplitude``: φ = f; ``linear``: φ = w⁻¹ y in up to eight bands
-            of the eigenvalues of C (a covariance that is wrong); ``both`` together. The noise is taken off: where
-            nothing is found it is 0 within its standard error.
+            of the eigenvalues of C (a covariance that is wrong); ``quadratic``, ``cubic``: Hermite polynomials of the
+            denoised state in the same bands (:mod:`gfdt.density.by_sigma`); ``all`` together. The noise is taken off:
+            where nothing is found it is 0 within its standard error.
         gap, gap_prior, total_gap
             With ``reference``: 1/2 ∫ E|s - s*|² dv, what the Gaussian priors at the top differ by, and their sum. It is
             the mean bound of the reference less that of the family (without ``decode``, or at level 0). In the bin of

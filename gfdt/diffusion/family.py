@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gfdt.density.family import Diagonal, Family
+from gfdt.density.family import Diagonal, Family, highest_level
 from gfdt.errors import InputError
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def make_family(fitted: Fitted, device: str) -> Family:
     if fitted.denoiser is not None and not fitted.trained_top:
         raise InputError(
             f"the network was trained at noise levels up to {high:.3g} standard deviations only, and its density needs "
-            f"them up to {plain.top():.3g}: fit with noise_range='all'."
+            f"them up to {highest_level(plain.covariance):.3g}: fit with noise_range='all'."
         )
 
     def correction(a: NDArray[np.float64], level: float) -> NDArray[np.float64]:
