@@ -113,7 +113,7 @@ def draw(path, record, samples):
     figure = plt.figure(figsize=(11, 6.2), layout="constrained")
     top, bottom = figure.subfigures(2, 1, height_ratios=[1.25, 1])
     axes = top.subplots(2, 6)
-    rows = {"record": record.values[::11, 100][:6], "samples": samples["generative"][:6]}
+    rows = {"record": record.values[::11, 0][:6], "samples": samples["generative"][:6]}
     for row, (name, fields) in zip(axes, rows.items(), strict=True):
         for ax, field in zip(row, fields, strict=True):
             image = ax.imshow(field, cmap="RdBu_r", vmin=-1.5, vmax=1.5, origin="lower")
