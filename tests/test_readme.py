@@ -42,7 +42,7 @@ def test_the_example_of_a_response_from_data_runs(somewhere, capsys):
 
 def test_the_example_of_what_follows_from_a_response_runs(somewhere, capsys):
     names = {}
-    for code in (example("max_minutes=1").replace("max_minutes=1", "max_steps=3"), example("predict")):
+    for code in (example("max_minutes=1").replace("max_minutes=1", "max_steps=3"), example("gfdt.predict(")):
         exec(compile(code, "README", "exec"), names)
     assert capsys.readouterr().out.splitlines()[-1] in ("inside", "undetermined")
     assert (somewhere / "forecast.png").exists()
@@ -51,8 +51,24 @@ def test_the_example_of_what_follows_from_a_response_runs(somewhere, capsys):
 
 
 def test_the_example_of_training_runs(somewhere):
-    exec(compile(example("fd-ssm").replace("max_steps=1500", "max_steps=3"), "README", "exec"), {"gfdt": gfdt})
+    code = example('objective="fd-ssm",').replace("max_steps=1500", "max_steps=3")
+    exec(compile(code, "README", "exec"), {"gfdt": gfdt})
     assert {"train.safetensors", "train.csv", "check.png"} <= {path.name for path in somewhere.iterdir()}
+    matplotlib.pyplot.close("all")
+
+
+def test_the_example_of_a_density_runs(somewhere, capsys):
+    code = example("gfdt.certify")
+    for told, quick in (("max_minutes=5", "max_steps=3"), ("0.1])", "0.1], max_steps=3)")):
+        assert told in code
+        code = code.replace(told, quick)
+    names = {"gfdt": gfdt, "np": np}
+    exec(compile(code, "README", "exec"), names)
+    assert "certificate:" in capsys.readouterr().out
+    assert (somewhere / "certificate.html").exists()
+    assert names["states"].dims == ("sample", "component")
+    np.testing.assert_allclose(names["filled"].isel(component=1), names["gappy"][1], atol=1e-8)
+    assert len(names["best"].choices_) == 4
     matplotlib.pyplot.close("all")
 
 
