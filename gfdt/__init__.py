@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from gfdt.scores.kernel import KernelScore
     from gfdt.scores.kgmm import KGMMScore
     from gfdt.scores.loading import load_score
+    from gfdt.scores.polished import PolishedScore
     from gfdt.trajectory import load_trajectory
 
 __all__ = [
@@ -76,6 +77,7 @@ __all__ = [
     "NotFittedError",
     "OutputError",
     "Partial",
+    "PolishedScore",
     "ReliabilityWarning",
     "Score",
     "ScoreReport",
@@ -128,6 +130,7 @@ _HOME = {
     "NotFittedError": "errors",
     "OutputError": "errors",
     "Partial": "density.observations",
+    "PolishedScore": "scores.polished",
     "ReliabilityWarning": "errors",
     "Score": "scores.base",
     "ScoreReport": "diagnostics.report",

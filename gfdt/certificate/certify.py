@@ -50,7 +50,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Certificate", "certify"]
 
-_VALUES = 2**19  # numbers in all samples: 512 fields of 32 x 32, 8192 states of up to 64 components
+_VALUES = 2**18  # numbers in all samples: 256 fields of 32 x 32, 8192 states of up to 32 components
 _FEWEST, _MOST = 256, 8192  # 8192 know the probability of a bin of 5 % to 5 %
 _LEAST_SAMPLES = 64
 
@@ -81,7 +81,7 @@ def certify(
         learned, and the verdict is amber at best. To hold a part back, fit on ``run.isel(member=slice(0, 48))`` and
         certify on ``run.isel(member=slice(48, None))``; with few members, split in time.
     n_samples : int, optional
-        Samples to draw with λ = 0; half as many are drawn with λ = 1. Default: 2^19 numbers in all, but 256 to 8192
+        Samples to draw with λ = 0; half as many are drawn with λ = 1. Default: 2^18 numbers in all, but 256 to 8192
         samples. Fewer find less: what is beyond the errors decides.
     seed : int
         Of samples, noise and whatever is chosen at random.

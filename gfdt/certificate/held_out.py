@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 __all__ = ["HeldOut", "judge_held_out"]
 
-_LEVELS = 64  # noise levels of each state, each with z and -z
+_LEVELS = 32  # noise levels of each state, each with z and -z
 _VALUES = 2**17  # numbers in the states that are looked at
 _FEWEST, _MOST = 128, 2048
 

@@ -18,6 +18,7 @@ from gfdt.cli.demo import demo
 from gfdt.cli.info import info
 from gfdt.cli.plot import plot
 from gfdt.cli.predict import predict
+from gfdt.cli.reproduce import reproduce
 from gfdt.cli.respond import respond
 from gfdt.cli.sample import sample
 from gfdt.cli.simulate import simulate
@@ -42,7 +43,8 @@ app = typer.Typer(
 # `simulate` hands its arguments on to the simulators' own parser, --help among them.
 _PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
 app.command(context_settings=_PASS_ON)(simulate)
-for command in (train, check, certify, sample, respond, predict, step, susceptibility, compare, plot, info, demo):
+_STEPS = (train, check, certify, sample, respond, predict, step, susceptibility, compare)
+for command in (*_STEPS, plot, info, demo, reproduce):
     app.command()(command)
 
 

@@ -40,8 +40,8 @@ __all__ = [
 ]
 
 _STATES = 4096  # the loss of a unit-size error is then known to about 2 %
-_VALUES = 2**20  # numbers in all these states: bounds the time for large fields
-_FEWEST = 256
+_VALUES = 2**18  # numbers in all these states, each of which says something: bounds the time for large fields
+_FEWEST = 128
 
 
 @dataclass(frozen=True)

@@ -76,6 +76,13 @@ class Fitted:
 
     def jvp(self, x: NDArray[Any], v: NDArray[np.float64], device: str) -> NDArray[np.float64]:
         """Return J v for states x and directions v, both (batch, *state)."""
+        return self._product(_correction_jvp, x, v, device)
+
+    def transposed_jvp(self, x: NDArray[Any], v: NDArray[np.float64], device: str) -> NDArray[np.float64]:
+        """Return J' v, at a third of the cost of :meth:`jvp`."""
+        return self._product(_correction_vjp, x, v, device)
+
+    def _product(self, run: Any, x: NDArray[Any], v: NDArray[np.float64], device: str) -> NDArray[np.float64]:
         scale = self.linear.units.scale
         out = np.empty(x.shape)
         for part in _parts(x.shape):
@@ -85,7 +92,7 @@ class Fitted:
                 # The derivative is linear in u, which may be of any size in the units of the data.
                 size = np.abs(u).max() or 1.0
                 a = self.linear.units.anomalies(x[part])
-                out[part] += size * self._run(_correction_jvp, device, self.linear.level, a, u / size) / scale
+                out[part] += size * self._run(run, device, self.linear.level, a, u / size) / scale
         return out
 
     def log_density(self, x: NDArray[Any], device: str) -> NDArray[np.float64]:

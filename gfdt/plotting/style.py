@@ -19,6 +19,7 @@ _KNOWN: dict[str, dict[str, Any]] = {
     "analytical": {"color": "#009E73", "linestyle": (0, (1, 1.2)), "linewidth": 2.2},
     "gaussian": {"color": "#D55E00", "linestyle": (0, (5, 2)), "linewidth": 1.6},
     "generative": {"color": "#0072B2", "linestyle": (0, (6, 2, 1.5, 2)), "linewidth": 1.6},
+    "polished": {"color": "black", "linestyle": (0, (2.5, 1.5)), "linewidth": 1.2},
 }
 _OTHERS = ("#CC79A7", "#E69F00", "#56B4E9", "#7F7F7F")
 

@@ -331,6 +331,10 @@ class Score(Generative, ABC):
         step = _STEP / np.where(size > 0, size, 1.0)
         return (self._evaluate(batch + step * v) - self._evaluate(batch - step * v)) / (2 * step)
 
+    def _transposed_jvp(self, batch: NDArray[np.float64], v: NDArray[np.float64]) -> NDArray[np.float64]:
+        """J' v instead, which is J v for a gradient: for whatever may take either, since it can cost much less."""
+        return self._jvp(batch, v)
+
     def _knows_divergence(self) -> bool:
         """Whether ``_divergence`` costs less than d products J v, and so is used for states of any size."""
         return type(self)._divergence is not Score._divergence

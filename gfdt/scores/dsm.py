@@ -356,6 +356,9 @@ class DSMScore(Score):
     def _jvp(self, batch: NDArray[np.float64], v: NDArray[np.float64]) -> NDArray[np.float64]:
         return self._fitted.jvp(batch, v, self._device())
 
+    def _transposed_jvp(self, batch: NDArray[np.float64], v: NDArray[np.float64]) -> NDArray[np.float64]:
+        return self._fitted.transposed_jvp(batch, v, self._device())
+
     def _hutchinson(
         self, batch: NDArray[np.float64], n_probes: int, rng: np.random.Generator
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import importlib
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from gfdt.certificate.stamp import Stamp
 from gfdt.errors import CheckpointError, InputError
 from gfdt.scores.base import Score
-from gfdt.scores.storage import read_score_file, short
+from gfdt.scores.storage import check_description, read_score_file, short
 
-__all__ = ["load_score"]
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = ["load_score", "restore_inner"]
 
 
 def load_score(path: str | Path) -> Score:
@@ -35,14 +39,33 @@ def load_score(path: str | Path) -> Score:
     """
     config, arrays = read_score_file(path)
     try:
-        score = _score_class(config["class"])._unpack(config, arrays)
-        score.certificate_ = Stamp.unpack(config.get("certificate"))
+        return _restore(config, arrays)
     except CheckpointError as error:
         raise CheckpointError(f"{path}: {short(error)}") from error
     except (InputError, KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise CheckpointError(
             f"{path} does not describe a usable score ({short(error)}): it was altered; fit it anew."
         ) from error
+
+
+def restore_inner(config: Any, arrays: dict[str, NDArray[Any]], *, outer: str) -> Score:
+    """Return a score that is part of another, a score of the class ``outer``, which it cannot be itself.
+
+    Raises
+    ------
+    ValueError, KeyError, TypeError
+        If the description is not one.
+    """
+    checked = check_description(config)
+    if checked["class"] == outer:
+        raise ValueError(f"a {outer} in a {outer}")
+    return _restore(checked, arrays)
+
+
+def _restore(config: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Score:
+    """Make the score that a checked description and its arrays stand for."""
+    score = _score_class(config["class"])._unpack(config, arrays)
+    score.certificate_ = Stamp.unpack(config.get("certificate"))
     score.state_dims_ = tuple(config["state_dims"])
     score.state_shape_ = tuple(config["state_shape"])
     score.noise_level_ = config["noise_level"]
@@ -61,4 +84,5 @@ _HOME = {
     "KDEScore": "gfdt.scores.kde",
     "KGMMScore": "gfdt.scores.kgmm",
     "KernelScore": "gfdt.scores.kernel",
+    "PolishedScore": "gfdt.scores.polished",
 }

@@ -25,13 +25,13 @@ if TYPE_CHECKING:
 
     from gfdt.scores.base import Score
 
-__all__ = ["KINDS", "read_score_file", "save_score", "short"]
+__all__ = ["KINDS", "check_description", "describe", "read_score_file", "save_score", "short"]
 
 FORMAT = "gfdt-score"
 FORMAT_VERSION = "2"
 MAX_FILE_BYTES = 8 * 2**30
 MAX_STATE_SIZE = 2**26
-KINDS = ("DSMScore", "GaussianScore", "KDEScore", "KGMMScore", "KernelScore")
+KINDS = ("DSMScore", "GaussianScore", "KDEScore", "KGMMScore", "KernelScore", "PolishedScore")
 
 
 def save_score(score: Score, path: str | Path, *, overwrite: bool = False) -> Path:
@@ -40,15 +40,7 @@ def save_score(score: Score, path: str | Path, *, overwrite: bool = False) -> Pa
     from safetensors.numpy import save_file
 
     config, arrays = score._pack()
-    config = {
-        "class": type(score).__name__,
-        "state_dims": list(score.state_dims_),
-        "state_shape": list(score.state_shape_),
-        "noise_level": np.asarray(score.noise_level_, dtype=np.float64).tolist(),
-        "fingerprint": score.fingerprint_,
-        "certificate": None if score.certificate_ is None else score.certificate_.pack(),
-        **config,
-    }
+    config = {**describe(score), **config}
     # Shapes of scalars and memory order would not survive the round trip; store plain C order.
     arrays = {name: np.ascontiguousarray(value) for name, value in arrays.items()}
     text = json.dumps(config, sort_keys=True, allow_nan=False)
@@ -67,6 +59,18 @@ def save_score(score: Score, path: str | Path, *, overwrite: bool = False) -> Pa
                 raise OSError(str(error)) from error
     wait_for_all()
     return Path(path)
+
+
+def describe(score: Score) -> dict[str, Any]:
+    """Return what a file says of every score, whatever its class."""
+    return {
+        "class": type(score).__name__,
+        "state_dims": list(score.state_dims_),
+        "state_shape": list(score.state_shape_),
+        "noise_level": np.asarray(score.noise_level_, dtype=np.float64).tolist(),
+        "fingerprint": score.fingerprint_,
+        "certificate": None if score.certificate_ is None else score.certificate_.pack(),
+    }
 
 
 def read_score_file(path: str | Path) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
@@ -115,25 +119,34 @@ def _checked_config(path: Path, header: dict[str, str]) -> dict[str, Any]:
             f"{FORMAT_VERSION!r}: use the gfdt that wrote it ({header.get('gfdt_version', 'unknown')}) or fit anew."
         )
     try:
-        config = json.loads(header["config"])
-        dims, shape, noise = config["state_dims"], config["state_shape"], config["noise_level"]
-        valid = (
-            config["class"] in KINDS
-            and isinstance(dims, list)
-            and isinstance(shape, list)
-            and len(dims) == len(shape) == len(set(dims))
-            and all(isinstance(name, str) and name for name in dims)
-            and all(type(size) is int and size > 0 for size in shape)
-            and math.prod(shape) <= MAX_STATE_SIZE
-            and _is_noise_level(noise, shape)
-            and isinstance(config["fingerprint"], str | None)
-        )
+        return check_description(json.loads(header["config"]))
     except (KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
         raise CheckpointError(f"{path} has no valid description of its score: it was altered; fit it anew.") from error
+
+
+def check_description(config: dict[str, Any]) -> dict[str, Any]:
+    """Return the description of a score, checked, with its noise level as a number or an array.
+
+    Raises
+    ------
+    ValueError, KeyError, TypeError, OverflowError
+        If it is not one.
+    """
+    dims, shape, noise = config["state_dims"], config["state_shape"], config["noise_level"]
+    valid = (
+        config["class"] in KINDS
+        and isinstance(dims, list)
+        and isinstance(shape, list)
+        and len(dims) == len(shape) == len(set(dims))
+        and all(isinstance(name, str) and name for name in dims)
+        and all(type(size) is int and size > 0 for size in shape)
+        and math.prod(shape) <= MAX_STATE_SIZE
+        and _is_noise_level(noise, shape)
+        and isinstance(config["fingerprint"], str | None)
+    )
     if not valid:
-        raise CheckpointError(f"{path} has no valid description of its score: it was altered; fit it anew.")
-    config["noise_level"] = np.array(noise, dtype=np.float64) if isinstance(noise, list) else float(noise)
-    return config
+        raise ValueError("the description of the score is not one")
+    return {**config, "noise_level": np.array(noise, dtype=np.float64) if isinstance(noise, list) else float(noise)}
 
 
 def _is_noise_level(noise: Any, shape: list[int]) -> bool:
