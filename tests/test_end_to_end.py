@@ -1,17 +1,10 @@
 """The main job against exact answers: simulate, learn, respond, compare."""
 
-import csv
-
 import numpy as np
-import pytest
-import xarray as xr
 from reference import linear_sde
 
 import gfdt
 import simulators
-from gfdt.errors import OutputError
-from gfdt.experiments.case import Case
-from gfdt.experiments.demo import run_demo
 
 
 def relative(comparison, name):
@@ -62,47 +55,3 @@ def test_linear_non_normal_system_within_five_per_cent_and_inside_its_bands():
     assert max(errors) < 0.05
     # One record's 16 smooth curves are few independent cells; the mean over six records is what the band promises.
     assert 0.85 < np.mean(coverage) < 0.99
-
-
-def small_cases():
-    field = Case(
-        name="field",
-        system=simulators.OrnsteinUhlenbeck(n=8),
-        simulate={"n_members": 20, "duration": 200.0, "save_every": 5.0},
-        max_lag=20.0,
-        homogeneous=("y", "x"),
-        dsm={"max_steps": 3, "progress": False},
-    )
-    well = Case(
-        name="well",
-        system=simulators.DoubleWell(),
-        simulate={"n_members": 20, "duration": 50.0, "save_every": 0.1},
-        max_lag=2.0,
-        dsm={"max_steps": 3, "progress": False},
-    )
-    return field, well
-
-
-def test_demo_writes_everything_it_promises(tmp_path):
-    lines = []
-    out = tmp_path / "demo"
-    result = run_demo(out, seed=3, device="cpu", cases=small_cases(), log=lines.append)
-    names = {path.name for path in out.iterdir()}
-    for case in ("field", "well"):
-        kinds = ("response-exact", "response-analytical", "response-gaussian", "response-generative", "errors")
-        assert {f"{case}.nc", f"{case}-score.safetensors", *(f"{case}-{kind}.nc" for kind in kinds)} <= names
-    assert {"errors.csv", "demo.png"} <= names
-    assert not [name for name in names if "part" in name]
-    assert (out / "demo.png").read_bytes().startswith(b"\x89PNG")
-    with (out / "errors.csv").open() as file:
-        rows = list(csv.DictReader(file))
-    assert [(row["system"], row["estimator"]) for row in rows] == [
-        (case, name) for case in ("field", "well") for name in ("analytical", "gaussian", "generative")
-    ]
-    assert "rms error" in result.table
-    with xr.open_dataset(out / "well-response-generative.nc") as saved:
-        xr.testing.assert_allclose(saved["response"], result.results[1].responses["generative"]["response"])
-    again = gfdt.load_score(out / "well-score.safetensors")
-    assert again.state_dims_ == ("component",)
-    with pytest.raises(OutputError, match="exists already"):
-        run_demo(out, cases=small_cases(), log=lines.append)

@@ -82,7 +82,8 @@ def certify(
         certify on ``run.isel(member=slice(48, None))``; with few members, split in time.
     n_samples : int, optional
         Samples to draw with λ = 0; half as many are drawn with λ = 1. Default: 2^18 numbers in all, but 256 to 8192
-        samples. Fewer find less: what is beyond the errors decides.
+        samples. No more states of the record are looked at for the likelihood. Fewer find less: what is beyond the
+        errors decides.
     seed : int
         Of samples, noise and whatever is chosen at random.
     homogeneous : None, True or sequence of str
@@ -130,7 +131,7 @@ def certify(
         drawn = draw(known, count, seed, progress)
         if isinstance(drawn, Samples):
             samples = judge_samples(ready, known.noise_level_, drawn, np.random.default_rng([seed, 2]))
-            held_out = judge_held_out(ready, family, known.noise_level_, seed, progress)
+            held_out = judge_held_out(ready, family, known.noise_level_, n_samples, seed, progress)
     share = share_of_blur(ready, known.noise_level_)
     sections = _sections(identities, family, drawn, samples, held_out)
     sections["score"] = _of_the_score(known, identities, drawn, share)

@@ -71,7 +71,12 @@ class HeldOut:
 
 
 def judge_held_out(
-    ready: Prepared, family: Family, noise_level: float | NDArray[np.float64], seed: int, progress: bool | None
+    ready: Prepared,
+    family: Family,
+    noise_level: float | NDArray[np.float64],
+    n_states: int | None,
+    seed: int,
+    progress: bool | None,
 ) -> HeldOut:
     """Bound the likelihood of states taken evenly from the record, and judge it.
 
@@ -83,12 +88,14 @@ def judge_held_out(
         Of the score.
     noise_level : float or ndarray
         σ of the score.
+    n_states : int or None
+        How many at most; None: 2^17 numbers in all, but 128 to 2048 states.
     seed : int
         Of the blur, the noise levels and the noise.
     progress : bool, optional
         Show a progress bar. Default: in a terminal.
     """
-    states, unit = _states(ready, noise_level, np.random.default_rng([seed, 1]))
+    states, unit = _states(ready, noise_level, n_states, np.random.default_rng([seed, 1]))
     a = family.units.states(states)
     # A score may overflow at states it was never asked about: that is a finding, not a fault of the arithmetic.
     with np.errstate(over="ignore", invalid="ignore"):
@@ -116,10 +123,11 @@ def judge_held_out(
 
 
 def _states(
-    ready: Prepared, noise_level: float | NDArray[np.float64], rng: np.random.Generator
+    ready: Prepared, noise_level: float | NDArray[np.float64], most: int | None, rng: np.random.Generator
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """Blurred states (n, *state) in the units of the data, and the resampling unit of each."""
     wanted = int(np.clip(_VALUES // max(ready.layout.size, 1), _FEWEST, _MOST))
+    wanted = wanted if most is None else min(wanted, most)
     each = -(-wanted // len(ready.units))
     states, owner = [], []
     for index, item in enumerate(ready.units):

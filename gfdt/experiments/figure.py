@@ -6,7 +6,7 @@ maximum error over the field against lag, with bands.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,7 @@ import xarray as xr
 
 from gfdt.plotting.responses import plot_responses
 from gfdt.plotting.snapshots import plot_snapshots
-from gfdt.plotting.style import legend_with_room, style_of
+from gfdt.plotting.style import style_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -27,7 +27,8 @@ __all__ = ["draw"]
 
 # Drawn from the back to the front: the reference is broad and pale.
 _ORDER = ("dynamical", "exact", "analytical", "gaussian", "generative", "polished")
-_MOST_PICTURED = 3
+_CELLS = 9  # shown to either side of the peak of the response
+_ROUNDING = 1e-6
 
 
 def draw(results: Sequence[tuple[Recipe, Path]]) -> Figure:
@@ -40,71 +41,72 @@ def draw(results: Sequence[tuple[Recipe, Path]]) -> Figure:
     """
     from matplotlib.figure import Figure
 
-    if len(results) == 1:
-        figure = Figure(figsize=(12.0, 7.0), layout="constrained")
-        above, below = figure.subplots(2, _MOST_PICTURED)
-        _draw_system(*results[0], snapshot=above[0], lags=below, errors=(above[1], above[2]))
-        figure.suptitle(results[0][0].title)
-        return figure
-    figure = Figure(figsize=(20.0, 3.5 * len(results)), layout="constrained")
-    rows = figure.subplots(len(results), _MOST_PICTURED + 3, squeeze=False)
+    alone = len(results) == 1
+    shape = (2, 3) if alone else (len(results), 6)
+    figure = Figure(figsize=(4.0 * shape[1], 3.4 * shape[0]), layout="constrained")
+    rows = figure.subplots(*shape, squeeze=False).reshape(len(results), 6)
+    drawn: dict[str, Any] = {}
     for row, (recipe, directory) in zip(rows, results, strict=True):
-        _draw_system(recipe, directory, snapshot=row[0], lags=row[1:-2], errors=row[-2:])
-        row[0].set_title(recipe.title)
+        # Alone: the errors beside the snapshot, the responses below; several: one row from the system to the errors.
+        snapshot, errors, lags = (row[0], row[1:3], row[3:]) if alone else (row[0], row[4:], row[1:4])
+        _draw_snapshot(recipe, directory, snapshot)
+        _draw_responses(recipe, directory, lags)
+        for panel, metric in zip(errors, ("rms", "max"), strict=True):
+            _draw_errors(_read(directory / "errors.nc"), metric, panel)
+        for panel in row:
+            lines, labels = panel.get_legend_handles_labels()
+            drawn |= {label: line for label, line in zip(labels, lines, strict=True) if label not in drawn}
+    names = [name for name in _ORDER if name in drawn]
+    figure.legend([drawn[name] for name in names], names, loc="outside upper center", ncols=len(names), frameon=False)
     return figure
 
 
-def _draw_system(recipe: Recipe, directory: Path, *, snapshot: Axes, lags: Any, errors: Any) -> None:
+def _read(path: Path) -> xr.Dataset:
+    with xr.open_dataset(path) as data:
+        return data.load()
+
+
+def _draw_snapshot(recipe: Recipe, directory: Path, panel: Axes) -> None:
     with xr.open_dataset(directory / "record.nc") as record:
         first = str(recipe.system.layout().variable)
-        plot_snapshots(record[[first]].isel(member=slice(0, 1), time=slice(0, 8)).load(), ax=snapshot)
-    snapshot.set_title("one snapshot")
-    responses = {}
-    # What is exact needs no twins in the picture, but they are what errors are taken against.
-    for name in _ORDER:
-        path = directory / f"response-{name}.nc"
-        if path.is_file():
-            with xr.open_dataset(path) as data:
-                responses[name] = data[[v for v in ("response", "lower", "upper") if v in data]].load()
-    for panel, lag in zip(lags, recipe.pictured[:_MOST_PICTURED], strict=False):
+        plot_snapshots(record[[first]].isel(member=slice(0, 1), time=slice(0, 8)).load(), ax=panel)
+    panel.set_title(recipe.title, fontsize="medium")
+
+
+def _draw_responses(recipe: Recipe, directory: Path, panels: Iterable[Axes]) -> None:
+    """R(dy = 0) along x, so far from the kick as there is anything to see."""
+    found = {name: directory / f"response-{name}.nc" for name in _ORDER}
+    responses = {name: _read(path)[["response"]] for name, path in found.items() if path.is_file()}
+    for panel, lag in zip(panels, recipe.pictured, strict=True):
         plot_responses(responses, against="dx", at={"lag": lag, "dy": 0}, ax=panel)
-        _zoom_along_x(panel, responses["dynamical"], lag)
-        panel.set(title=f"response at lag {lag:g}", xlabel="dx (cells from the kick)", ylabel="R(dy = 0)")
-        if panel is lags[0]:
-            legend_with_room(panel)
-        else:
-            panel.get_legend().remove()
-    with xr.open_dataset(directory / "errors.nc") as data:
-        table = data.load()
-    for panel, metric in zip(errors, ("rms", "max"), strict=True):
-        _draw_errors(table, metric, panel)
-
-
-def _zoom_along_x(panel: Axes, dynamical: xr.Dataset, lag: float) -> None:
-    """Leave a tenth of room around the curve of the twins, so that noise elsewhere does not set the scale."""
-    line = dynamical["response"].sel(lag=lag, method="nearest").sel(dy=0)
-    low, high = float(line.min()), float(line.max())
-    room = 0.25 * (high - low)
-    bottom, top = panel.get_ylim()
-    panel.set_ylim(max(bottom, low - 2 * room), min(top, high + 2 * room))
+        line = responses["dynamical"]["response"].sel(lag=lag, method="nearest").sel(dy=0)
+        peak = int(line["dx"].values[np.abs(line.values).argmax()])
+        panel.set_xlim(max(peak - _CELLS, int(line["dx"].min())), min(peak + _CELLS, int(line["dx"].max())))
+        panel.set(xlabel="dx (cells from the kick)", ylabel="R(dy = 0)")
+        panel.set_title(f"response at lag {lag:g}", fontsize="medium")
+        legend = panel.get_legend()
+        if legend is not None:
+            legend.remove()
 
 
 def _draw_errors(table: xr.Dataset, metric: str, panel: Axes) -> None:
+    line = table["value"].sel(metric=metric)
+    # At lag 0 most estimates are right by construction, and a logarithm has no room for that.
+    table, line = table.isel(lag=slice(1, None)), line.isel(lag=slice(1, None))
+    names = [str(name) for name in table["estimator"].values if "+" not in str(name)]
+    exact = float(line.sel(estimator="dynamical").max()) < _ROUNDING * float(line.sel(estimator="gaussian").max())
     smallest = np.inf
-    for index, name in enumerate(map(str, table["estimator"].values)):
-        if "+" in name:
-            continue
-        line = table.sel(estimator=name, metric=metric)
-        # At lag 0 most estimates are right by construction, and a logarithm has no room for that.
-        line = line.isel(lag=slice(1, None))
+    for index, name in enumerate(names):
+        if exact and name in ("dynamical", "exact"):
+            continue  # in a linear system twins are exact, but for rounding
         style = style_of(name, index)
-        label = "twins' own noise" if name == "dynamical" else name
-        panel.plot(line["lag"].values, line["value"].values, label=label, **style)
-        panel.fill_between(
-            line["lag"].values, line["lower"].values, line["upper"].values, color=style["color"], alpha=0.2, lw=0
-        )
-        smallest = min(smallest, float(line["value"].min()))
+        lag, value = table["lag"].values, line.sel(estimator=name).values
+        panel.plot(lag, value, label="_" + name if name == "dynamical" else name, **style)
+        low, high = (table[end].sel(metric=metric, estimator=name).values for end in ("lower", "upper"))
+        panel.fill_between(lag, low, high, color=style["color"], alpha=0.2, lw=0)
+        smallest = min(smallest, float(value.min()))
     panel.set_yscale("log")
     panel.set_ylim(bottom=smallest / 1.6)
     word = "rms" if metric == "rms" else "largest"
-    panel.set(xlabel="lag", ylabel=f"{word} error over the field", title=f"{word} error against the twins")
+    panel.set(xlabel="lag", ylabel=f"{word} error over the field")
+    panel.set_title(f"{word} error" + ("" if exact else " (grey: noise of the twins)"), fontsize="medium")

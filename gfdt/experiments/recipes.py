@@ -147,7 +147,11 @@ def _navier_stokes(preset: str) -> Recipe:
         "cpu": {"n_members": 128, "duration": 200.0, "dt": 1 / 64},
         "paper": {"n_members": 2048, "duration": 64.0, "spinup": 1024.0},
     }[preset]
-    shorter = {"quick": {"n_members": 32}, "cpu": {"n_members": 64, "duration": 160.0}, "paper": {}}[preset]
+    lengths: dict[str, dict[str, Any]] = {
+        "quick": {"n_members": 32},
+        "cpu": {"n_members": 64, "duration": 160.0},
+        "paper": {},
+    }
     twins = {
         "quick": {"n_members": 32, "n_restarts": 2, "decorrelate": 1.0, "spinup": 100.0, "dt": 1 / 32},
         "cpu": {"n_members": 16, "n_restarts": 16, "decorrelate": 1.0, "dt": 1 / 64},
@@ -158,7 +162,7 @@ def _navier_stokes(preset: str) -> Recipe:
         title="Two-dimensional turbulence",
         system=NavierStokes(n=32, save_forcing=True),
         training={**sizes, "save_every": 0.5, "dtype": "float32"},
-        record={**sizes, **shorter, "save_every": 0.25, "dtype": "float32"},
+        record={**sizes, **lengths[preset], "save_every": 0.25, "dtype": "float32"},
         twins={**twins, "perturbation": "pattern", "amplitude": 0.05},
         n_batches={"quick": 4, "cpu": 8, "paper": 16}[preset],
         max_lag=3.0,
