@@ -159,3 +159,15 @@ def test_refusals(well, field):
     large = xr.DataArray(np.random.default_rng(0).standard_normal((20, 40, 300)), dims=("member", "time", "component"))
     with pytest.raises(InputError, match="too large to polish"):
         gfdt.PolishedScore(gfdt.GaussianScore(shrinkage=0.1)).fit(large)
+
+
+def test_command_line_polishes(well, tmp_path, capsys):
+    from gfdt.cli import main
+
+    run, _ = well
+    run.to_netcdf(tmp_path / "well.nc")
+    with pytest.raises(SystemExit) as done:
+        main(["train", str(tmp_path / "well.nc"), "--score", "gaussian", "--polish", "--out", str(tmp_path / "p.st")])
+    assert done.value.code == 0
+    assert "polished by" in capsys.readouterr().err
+    assert isinstance(gfdt.load_score(tmp_path / "p.st"), gfdt.PolishedScore)

@@ -64,6 +64,9 @@ def train(
         int | None, typer.Option("--patience", help="Evaluations, of 20, that may get worse (default 5).")
     ] = None,
     precision: Annotated[str | None, typer.Option("--precision", help="auto (default), float32 or bf16.")] = None,
+    polish: Annotated[
+        bool, typer.Option("--polish", help="Remove what the Stein identity shows of the score's error.")
+    ] = False,
     compile_network: Annotated[
         bool | None, typer.Option("--compile/--no-compile", help="torch.compile (default: on GPUs, if faster).")
     ] = None,
@@ -120,6 +123,10 @@ def train(
         device=device,
         seed=seed,
     )
+    if polish:
+        from gfdt.scores.polished import PolishedScore
+
+        estimator = PolishedScore(estimator, seed=seed)
     estimator.validate(state_dims(array))
     if dry_run:
         sizes = ", ".join(f"{dim} {array.sizes[dim]}" for dim in array.dims)
@@ -130,7 +137,7 @@ def train(
     if is_first():
         say(_said(estimator))
         typer.echo(target)
-    if getattr(estimator, "interrupted_", False):
+    if getattr(getattr(estimator, "score", estimator), "interrupted_", False):
         say(f"the best weights so far are in {target}" + (f"; {checkpoint} goes on" if checkpoint else ""))
         raise KeyboardInterrupt
 
@@ -186,6 +193,9 @@ def _low_dimensional(kind: str, *, seed: int, **options: Any) -> Any:
 
 
 def _said(estimator: Any) -> str:
+    if hasattr(estimator, "change_"):
+        share = f"polished by {100 * estimator.change_:.2g} %, {100 * estimator.kept_:.0f} % of its coefficients kept"
+        return f"{_said(estimator.score)}; {share}"
     text = repr(estimator).strip("<>")
     if hasattr(estimator, "selected_"):
         text += f", selected: {estimator.selected_}, {estimator.training_seconds_:.0f} s of training"
