@@ -212,6 +212,7 @@ def test_everything_is_written_and_a_second_run_does_nothing(tmp_path):
     for name in kinds:
         with xr.open_dataset(out / "ou" / f"response-{name}.nc") as saved:
             assert "response" in saved
+            assert json.loads(saved.attrs["config_json"])["seed"] == 3
     score = gfdt.load_score(out / "ou" / "polished-certified.safetensors")
     assert score.certificate_ is not None
     times = {path: path.stat().st_mtime_ns for path in (out / "ou").iterdir() if path.name != ".lock"}

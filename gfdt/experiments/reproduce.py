@@ -11,11 +11,13 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import xarray as xr
 
+from gfdt._version import __version__
 from gfdt.errors import InputError
 from gfdt.experiments.errors import Judged, conclude, errors_csv, tabulate
 from gfdt.experiments.figure import draw
@@ -32,6 +34,7 @@ __all__ = ["Reproduction", "reproduce", "stages_of"]
 
 Log = Callable[[str], None]
 
+PRL = "Giorgini et al., Phys. Rev. Lett. 133, 267302 (2024)"
 _SPACE = ("y", "x")
 _WITH = "+"  # "gaussian+forcing": the state is that variable and the hidden one
 
@@ -146,6 +149,7 @@ def _names(systems: str | Sequence[str]) -> list[str]:
 def stages_of(recipe: Recipe, *, seed: int, device: str, hidden: bool) -> list[Stage]:
     """Return the stages of one system, each after those it needs."""
     parameters = {"system": recipe.system.name, "parameters": recipe.system.parameters()}
+    said = _provenance(recipe, seed)
 
     # The seeds of the parts: no two users' seeds share a stream.
     def root(part: int) -> int:
@@ -166,9 +170,9 @@ def stages_of(recipe: Recipe, *, seed: int, device: str, hidden: bool) -> list[S
     both: str | list[str] = [_first_variable(recipe), recipe.hidden]
     responses = []
     if recipe.name == "ou":
-        responses.append(_exact(recipe, parameters, record))
+        responses.append(_exact(recipe, parameters, said, record))
     for name, score in _formulas(recipe).items():
-        responses.append(_respond(recipe, name, both if _WITH in name else first, _given(score), (record,)))
+        responses.append(_respond(recipe, name, both if _WITH in name else first, _given(score), said, (record,)))
     learn = {"generative": first}
     if hidden and recipe.hidden:
         learn["generative" + _WITH + recipe.hidden] = both
@@ -178,8 +182,8 @@ def stages_of(recipe: Recipe, *, seed: int, device: str, hidden: bool) -> list[S
         certified = _certify(recipe, polished.makes[0], var, polished, record, root(4), device)
         out += [learned, polished, certified]
         for label, made in ((name, learned), (name.replace("generative", "polished"), certified)):
-            responses.append(_respond(recipe, label, var, _loader(made.makes[0], device), (record, made)))
-    compared = _compare(recipe, twins, responses)
+            responses.append(_respond(recipe, label, var, _loader(made.makes[0], device), said, (record, made)))
+    compared = _compare(recipe, said, twins, responses)
     picture = Stage(
         "figure",
         (f"{recipe.name}.png",),
@@ -188,6 +192,26 @@ def stages_of(recipe: Recipe, *, seed: int, device: str, hidden: bool) -> list[S
         {"pictured": list(recipe.pictured)},
     )
     return [*out, *responses, compared, picture]
+
+
+def _provenance(recipe: Recipe, seed: int) -> dict[str, str]:
+    """Attributes that say what a result was made from."""
+    config = {
+        "system": recipe.system.name,
+        "parameters": recipe.system.parameters(),
+        "training": dict(recipe.training),
+        "record": dict(recipe.record),
+        "twins": {**recipe.twins, "n_batches": recipe.n_batches},
+        "score": dict(recipe.score),
+        "seed": seed,
+    }
+    return {
+        "title": f"gfdt reproduce: {recipe.title}",
+        "source": f"gfdt {__version__}",
+        "references": PRL,
+        "config_json": json.dumps(config),
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
 
 
 def _first_variable(recipe: Recipe) -> str:
@@ -207,14 +231,14 @@ def _twins(recipe: Recipe, parameters: Mapping[str, Any], index: int, seed: int,
     return Stage(name, (f"{name}.nc",), run, settings=settings)
 
 
-def _exact(recipe: Recipe, parameters: Mapping[str, Any], record: Stage) -> Stage:
+def _exact(recipe: Recipe, parameters: Mapping[str, Any], said: Mapping[str, str], record: Stage) -> Stage:
     def run(directory: Path) -> None:
         system: Any = recipe.system
         with xr.open_dataset(directory / "record.nc") as data:
             time, n_lags = data["time"], round(recipe.max_lag / recipe.record["save_every"]) + 1
             exact = system.exact_response(time.values[:n_lags] - time.values[0])
             exact["lag"].attrs.update(time.attrs)
-        kept = exact.to_dataset(name="response").assign_attrs(estimator="exact", config_json=json.dumps(parameters))
+        kept = exact.to_dataset(name="response").assign_attrs(estimator="exact", **said)
         write_dataset(kept, directory / "response-exact.nc", overwrite=True)
 
     return Stage("respond-exact", ("response-exact.nc",), run, (record,), {**parameters, "max_lag": recipe.max_lag})
@@ -313,7 +337,12 @@ def _loader(file: str, device: str) -> Callable[[Path], Score]:
 
 
 def _respond(
-    recipe: Recipe, name: str, var: str | list[str], score_of: Callable[[Path], Score], needs: tuple[Stage, ...]
+    recipe: Recipe,
+    name: str,
+    var: str | list[str],
+    score_of: Callable[[Path], Score],
+    said: Mapping[str, str],
+    needs: tuple[Stage, ...],
 ) -> Stage:
     file = f"response-{name}.nc"
 
@@ -328,18 +357,18 @@ def _respond(
         if "variable_src" in found.dims:
             first = _first_variable(recipe)
             found = found.sel(variable=first, variable_src=first)
-        write_dataset(found.assign_attrs(estimator=name), directory / file, overwrite=True)
+        write_dataset(found.assign_attrs(estimator=name, **said), directory / file, overwrite=True)
 
     return Stage(f"respond-{name}", (file,), run, needs, {"max_lag": recipe.max_lag})
 
 
-def _compare(recipe: Recipe, twins: Sequence[Stage], responses: Sequence[Stage]) -> Stage:
+def _compare(recipe: Recipe, said: Mapping[str, str], twins: Sequence[Stage], responses: Sequence[Stage]) -> Stage:
     def run(directory: Path) -> None:
         batches = [_load(directory / item.makes[0]) for item in twins]
         estimates = {item.name.removeprefix("respond-"): _load(directory / item.makes[0]) for item in responses}
         dynamical, errors = tabulate(batches, estimates)
-        write_dataset(dynamical, directory / "response-dynamical.nc", overwrite=True)
-        write_dataset(errors, directory / "errors.nc", overwrite=True)
+        write_dataset(dynamical.assign_attrs(said), directory / "response-dynamical.nc", overwrite=True)
+        write_dataset(errors.assign_attrs(said), directory / "errors.nc", overwrite=True)
         _write_text(directory / "errors.csv", errors_csv({recipe.name: errors}))
 
     files = ("response-dynamical.nc", "errors.nc", "errors.csv")
