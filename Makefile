@@ -1,11 +1,11 @@
-# make demo | test | lint | types | bench | bench-speed | clean       (needs only Python 3.11+ and make)
+# make demo | test | lint | types | docs | bench | bench-speed | clean       (needs only Python 3.11+ and make)
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 BENCH := .venv-bench
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test lint types format bench bench-speed bench-speed-quick clean clean-kernels
+.PHONY: demo test lint types docs format bench bench-speed bench-speed-quick clean clean-kernels
 .DELETE_ON_ERROR:
 
 $(VENV)/bin/python:
@@ -22,6 +22,11 @@ $(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/bin/python
 	$(PIP) -e ".[dev]"
 	@touch $@ $(VENV)/.runtime
 
+$(VENV)/.docs: pyproject.toml constraints.txt | $(VENV)/bin/python
+	@echo "installing gfdt with what its site is built with into $(VENV) (a few minutes the first time)" >&2
+	$(PIP) -e ".[docs]"
+	@touch $@ $(VENV)/.runtime
+
 demo: $(VENV)/.runtime
 	$(BIN)/gfdt demo --out demo-output --overwrite
 
@@ -34,6 +39,12 @@ lint: $(VENV)/.dev
 
 types: $(VENV)/.dev
 	$(BIN)/mypy
+
+# The site, docs/_build/html/index.html. Notebooks are executed in their small setting (GFDT_QUICK=0: as they are) and kept
+# until the code changes; they are why the first build takes minutes.
+docs: $(VENV)/.docs
+	$(BIN)/python -m sphinx -b html -W --keep-going -q -d docs/_build/doctrees docs docs/_build/html
+	@echo docs/_build/html/index.html
 
 bench: $(VENV)/.runtime bench-speed
 	$(BIN)/python benchmarks/ou.py
@@ -66,5 +77,5 @@ clean-kernels:
 	find simulators -name '*.nb[ic]' -delete
 
 clean:
-	rm -rf $(VENV) $(BENCH) demo-output dist build .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(BENCH) demo-output dist build docs/_build .pytest_cache .mypy_cache .ruff_cache
 	find gfdt simulators tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
