@@ -33,10 +33,10 @@ import gfdt
 import simulators
 
 QUICK = os.environ.get("GFDT_QUICK") == "1"
-MEMBERS = 48 if QUICK else 192  # of the record that is learned from
-STEPS = 150 if QUICK else 2000  # of training
-DURATION = 40.0 if QUICK else 200.0  # of the record the response is made from
-PAIRS = 48 if QUICK else 256  # of twins
+MEMBERS = 32 if QUICK else 192  # of the record that is learned from
+STEPS = 100 if QUICK else 2000  # of training
+DURATION = 30.0 if QUICK else 200.0  # of the record the response is made from
+PAIRS = 32 if QUICK else 256  # of twins
 MAX_LAG = 6.0
 SPACE = ("y", "x")
 

@@ -34,11 +34,11 @@ import gfdt
 import simulators
 
 QUICK = os.environ.get("GFDT_QUICK") == "1"
-MEMBERS = 24 if QUICK else 64
-DURATION = 20.0 if QUICK else 100.0  # of the records
-SPINUP = 60.0 if QUICK else 300.0
-STEPS = 60 if QUICK else 2500  # of training
-PAIRS = 48 if QUICK else 512  # of twins
+MEMBERS = 20 if QUICK else 64
+DURATION = 15.0 if QUICK else 100.0  # of the records
+SPINUP = 50.0 if QUICK else 300.0
+STEPS = 40 if QUICK else 2500  # of training
+PAIRS = 40 if QUICK else 512  # of twins
 MAX_LAG = 2.0
 SPACE = ("y", "x")
 

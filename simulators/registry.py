@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["SYSTEMS", "build_system", "check_keys", "run", "simulate_arguments"]
 
+#: Every system by its name in the shell.
 SYSTEMS: dict[str, type[System]] = {
     system.name: system
     for system in (

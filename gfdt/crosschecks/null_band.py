@@ -34,7 +34,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xarray as xr
 from scipy import stats
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from gfdt._version import __version__
 from gfdt.crosschecks.inputs import Record, check_confidence, lag_samples, load_record, refuse_large

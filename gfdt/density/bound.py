@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from gfdt.density.by_sigma import Comparison, LevelSums, as_dataset, bin_edges
 from gfdt.density.integrand import Draw, decoding, denoising

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from gfdt.density.integrand import denoising
 from gfdt.density.likelihood import CHUNK_VALUES, prior_level

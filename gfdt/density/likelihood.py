@@ -32,7 +32,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from gfdt.density.family import inverse
 from gfdt.errors import InputError

@@ -13,7 +13,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from gfdt.errors import InputError, ReliabilityWarning
 from gfdt.record import complete_times, scratch, time_blocks

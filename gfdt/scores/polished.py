@@ -61,7 +61,7 @@ _FLOOR = 1e-8  # of the largest eigenvalue: what varies less is not used
 
 
 class PolishedScore(Score):
-    """A score corrected by the identities of local polynomials, see the module docstring.
+    """A score with the part of its error removed that Stein's identity shows (:mod:`gfdt.scores.polished`).
 
     Parameters
     ----------
