@@ -164,6 +164,8 @@ def plot_errors(comparison: xr.Dataset, *, metric: str = "rms", ax: Axes | None 
         error = comparison[metric].sel(estimator=name)
         # An error of rounding size (R(0) = 1 by construction) would stretch the axis over ten decades.
         shown = error.where(error > 1e-10)
+        if not bool(shown.notnull().any()):
+            continue
         ax.semilogy(error["lag"].values, shown.values, label=str(name), **style_of(str(name), index))
     ax.set_xlabel(_with_unit("lag", comparison["lag"]))
     ax.set_ylabel(f"{metric} error of the response")
