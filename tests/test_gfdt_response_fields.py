@@ -277,3 +277,26 @@ def test_odd_grids_lines_and_single_cells_of_several_variables():
     assert got["response"].dims == ("lag", "variable", "dx", "variable_src")
     with pytest.raises(InputError, match="must then be the first"):
         response(line.transpose("member", "time", "x", "variable"), lambda u: -u, max_lag=1.0, homogeneous="x")
+
+
+def test_something_added_to_a_slow_mode_is_taken_away_and_not_divided_by():
+    """A score off by a x in one wavenumber, enough to turn M round: R(t) is off by -a C(t), not by a factor."""
+    system = simulators.OrnsteinUhlenbeck(n=8)
+    run = system.simulate(n_members=64, duration=1000.0, save_every=5.0, seed=0)
+    covariance = system.exact_covariance().values.sum()  # C of the mean of the field
+
+    def score(u):
+        return system.score(u) + 6.0 / covariance * u.mean(axis=(-2, -1), keepdims=True)
+
+    exact = system.exact_response(np.arange(0.0, 51.0, 5.0))
+    # It says that the score is bad, and that what it misses at lag 0 is large.
+    with pytest.warns(gfdt.UnreliableScoreWarning), pytest.warns(gfdt.ReliabilityWarning, match="misses the known"):
+        got = gfdt.response(run, score, max_lag=50.0, homogeneous=("y", "x"))
+    right = gfdt.response(run, system.score, max_lag=50.0, homogeneous=("y", "x"))
+
+    def of_the_mean(response):
+        return response.sum(("dy", "dx")).values
+
+    # The error of the exact score's own estimate, and a tenth for the coefficient c(t) from 64 members.
+    noise = np.abs(of_the_mean(right["response"]) - of_the_mean(exact)).max()
+    assert np.abs(of_the_mean(got["response"]) - of_the_mean(exact)).max() < noise + 0.1

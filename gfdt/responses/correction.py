@@ -17,6 +17,10 @@ from I, and each has its own cure (algorithms 6):
 errors), and gives what remains of D to the second, as far as it can be noise: by the share min(1, 16 SE[D]^2/D^2). The
 same formulas hold for matrices and per wavenumber of a homogeneous field (:mod:`gfdt.responses.algebra`). Where the
 data have no variance R(t) = 0.
+
+Where, per wavenumber, the real part of M/P is not between 0 and 4, the error is no factor of the score, but something
+added to it: a slow mode, such as the mean of a bimodal field, collects from every site a small mistake that goes with
+it, s <- s + a x. Then M is off by -a C and R(t) by -a C(t): there w = 0, and c(t) = C(t)/C(0).
 """
 
 from __future__ import annotations
@@ -37,6 +41,7 @@ __all__ = ["MODES", "Control", "Correction", "find_control", "find_correction"]
 MODES = ("auto", "stein", "none")
 _PRIOR_SPREAD = 0.05  # "a few per cent": how far the Gaussian factor P is trusted
 _MIN_UNITS = 20  # a regression over fewer units adds more noise than it removes
+_LARGEST_FACTOR = 4.0  # by which a score can be too strong as a whole; beyond it the error is no factor
 _BIAS = 4.0  # standard errors of D beyond which it is not noise; three happen, D is heavy-tailed and errors rough
 _REST = 0.05  # of the spread of x must be left without a unit, for its coefficient to mean anything
 _ROUNDING = 1e-6  # a D that varies less than this part of R(0) is zero by construction
@@ -53,6 +58,7 @@ class Correction:
     divisor, inverse : M~ and its inverse, or None for no division
     weight : w, the share of the measured M in M~ (None where M~ is not a mixture)
     condition : condition number of M~ (dimensionless, on the support); 1 for no division
+    added : which wavenumbers have an error that is no factor; None where none can
     """
 
     mode: str
@@ -61,6 +67,7 @@ class Correction:
     inverse: NDArray[Any] | None = None
     weight: NDArray[np.float64] | None = None
     condition: float = 1.0
+    added: NDArray[np.bool_] | None = None
 
     def divide(self, values: NDArray[Any]) -> NDArray[Any]:
         """Return ``values`` M~^-1 (on the last, the perturbation index)."""
@@ -118,8 +125,14 @@ def find_correction(
     evidence = np.abs((measured - parametric) * scale) ** 2 - 9 * variance
     prior = np.maximum(_PRIOR_SPREAD**2, evidence)
     weight = prior / (prior + variance)
+    added = None
+    if measured.ndim == 1:
+        factor = np.divide(measured.real, parametric, out=np.ones(measured.shape), where=parametric > 0)
+        added = (factor <= 0) | (factor >= _LARGEST_FACTOR)
+        weight = np.where(added, 0.0, weight)
     divisor = weight * measured + (1 - weight) * parametric
-    return Correction(mode, algebra, divisor, algebra.inverse(divisor), weight, _condition(algebra, divisor * scale))
+    condition = _condition(algebra, divisor * scale)
+    return Correction(mode, algebra, divisor, algebra.inverse(divisor), weight, condition, added)
 
 
 @dataclass(frozen=True)

@@ -63,25 +63,33 @@ class StateDeparture:
     departure : M M~^-1 - I
     error : (unit, ...), its errors
     regressor : (unit, ...), dM_u M~^-1
+    added : indices of the wavenumbers whose error is something added to the score
+    memory : (lag, index), C(t)/C(0) of these
     """
 
     departure: NDArray[Any]
     error: NDArray[Any]
     regressor: NDArray[Any]
+    added: NDArray[np.int64]
+    memory: NDArray[Any]
 
     @classmethod
     def of(cls, ready: Prepared, correction: Correction) -> StateDeparture:
         """Of a prepared record and its correction."""
         regressor = correction.divide(ready.stein.influence())
+        added = np.flatnonzero(correction.added) if correction.added is not None else np.empty(0, dtype=np.int64)
         return cls(
             correction.divide(ready.stein.mean()) - correction.algebra.identity,
             regressor if correction.weight is None else (1 - correction.weight) * regressor,
             regressor,
+            added,
+            _memory(ready, added),
         )
 
     def rows(self, columns: slice) -> StateDeparture:
         """Return the rows of a tile of a full matrix."""
-        return StateDeparture(self.departure[columns], self.error[:, columns], self.regressor[:, columns])
+        departure, error, regressor = self.departure[columns], self.error[:, columns], self.regressor[:, columns]
+        return StateDeparture(departure, error, regressor, self.added, self.memory)
 
 
 def finish(
@@ -120,14 +128,17 @@ def finish(
         if auto:
             control = find_control(errors, departure, d_departure)
     response = raw
-    if control is not None and departure is not None and d_departure is not None:
+    added = auto and mine is not None and mine.added.size > 0
+    if (control is not None or added) and departure is not None and d_departure is not None:
         response = raw.copy()
         n_units, carried = len(d_departure), errors_wanted and not ready.fitted_here
         if mine is not None:
-            c = control.whole()
+            c = np.zeros_like(raw) if control is None else control.whole().astype(raw.dtype)
+            if mine.added.size:
+                c[:, mine.added] = mine.memory
             response -= c * departure
         for unit, one in enumerate(d_departure):
-            if mine is None:
+            if mine is None and control is not None:
                 c = control.without(errors[unit], one)
                 response -= c * (departure / n_units + one)
             if carried:
@@ -138,10 +149,24 @@ def finish(
         response,
         errors if errors_wanted else None,
         chosen,
-        control is not None,
+        control is not None or added,
         _in_errors(departure, d_departure),
         _share(departure, raw),
     )
+
+
+def _memory(ready: Prepared, modes: NDArray[np.int64]) -> NDArray[Any]:
+    """C(t)/C(0) of some wavenumbers of a homogeneous field, (lag, mode)."""
+    sums = np.zeros((ready.lags.size, modes.size), dtype=np.complex128)
+    counts = np.zeros(ready.lags.size)
+    for member in range(ready.trajectory.sizes["member"] if modes.size else 0):
+        x = ready.layout.transform(ready.centred(member))[..., modes]
+        there = np.ones(len(x), dtype=bool) if ready.there is None else ready.there[member]
+        for index, lag in enumerate(ready.lags):
+            sums[index] += (x[lag:] * x[: len(x) - lag].conj()).sum(axis=0)
+            counts[index] += (there[lag:] & there[: len(x) - lag]).sum()
+    mean = sums / np.maximum(counts, 1)[:, None]
+    return mean / np.where(mean[0] != 0, mean[0], 1.0)
 
 
 def _lags_of_errors(tile: Tile, ready: Prepared) -> NDArray[np.int64]:
