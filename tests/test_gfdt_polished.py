@@ -171,3 +171,55 @@ def test_command_line_polishes(well, tmp_path, capsys):
     assert done.value.code == 0
     assert "polished by" in capsys.readouterr().err
     assert isinstance(gfdt.load_score(tmp_path / "p.st"), gfdt.PolishedScore)
+
+
+def test_the_noise_of_the_polish_is_not_that_which_made_the_data():
+    """With the plain seed x + sigma z would be (1 + sigma) x for data drawn with that seed."""
+    data = np.random.default_rng(0).standard_normal((24, 1000, 2))
+    run = xr.DataArray(data, dims=("member", "time", "component"))
+    base = gfdt.AnalyticScore(lambda x: -x / 1.09).fit(run)
+    base.noise_level_, base.label = 0.3, "generative"
+    polished = gfdt.PolishedScore(base).fit(run)
+    # Nothing to correct; three coefficients of two components known from 24,000 states.
+    assert polished.change_ < 0.05
+
+
+def test_what_is_known_of_the_base_is_known_of_the_polish(well):
+    run, other = well
+    base = gfdt.DSMScore(max_steps=3, progress=False).fit(run)
+    polished = gfdt.PolishedScore(base).fit(other)
+    base.selection = None
+    assert polished.selected_ == base.selected_
+    assert not polished.interrupted_
+    assert polished.records() == {gfdt.PolishedScore(base).fit(run).fingerprint_, polished.fingerprint_}
+    for record in (run, other):
+        assert gfdt.check_score(record, polished).in_sample
+    polished.device = "cpu"
+    assert base.device == "cpu"
+    assert not hasattr(gfdt.PolishedScore(gfdt.GaussianScore()), "device")
+
+
+def test_a_record_without_state_dims(tmp_path):
+    run = xr.DataArray(np.random.default_rng(0).gamma(2.0, size=(24, 300)), dims=("member", "time"))
+    score = gfdt.PolishedScore(gfdt.GaussianScore()).fit(run)
+    again = gfdt.load_score(score.save(tmp_path / "scalar.safetensors"))
+    x = np.linspace(0.5, 3.0, 5)
+    np.testing.assert_array_equal(again(x), score(x))
+
+
+def test_what_cannot_be_polished_is_refused_before_the_training():
+    run = xr.DataArray(np.random.default_rng(0).standard_normal((4, 40, 300)), dims=("member", "time", "component"))
+    base = gfdt.DSMScore(max_steps=10**6, progress=False)
+    with pytest.raises(InputError, match="too large to polish"):
+        gfdt.PolishedScore(base).fit(run)
+    assert not hasattr(base, "state_shape_")
+
+
+def test_transposed_product_of_a_base_that_is_no_gradient():
+    rng = np.random.default_rng(0)
+    run = xr.DataArray(rng.standard_normal((24, 300, 2)), dims=("member", "time", "component"))
+    base = gfdt.AnalyticScore(lambda x: np.stack([-x[..., 0] - x[..., 1], -(x[..., 1] ** 3)], axis=-1)).fit(run)
+    base.label = "kgmm"
+    score = gfdt.PolishedScore(base).fit(run)
+    x, v = rng.standard_normal((2, 4, 2))
+    np.testing.assert_array_equal(score._transposed_jvp(x, v), score._jvp(x, v))

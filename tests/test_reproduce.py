@@ -208,14 +208,15 @@ def test_everything_is_written_and_a_second_run_does_nothing(tmp_path):
     assert float(table["rms"].sel(estimator="exact")) < 1e-12
     assert float(table["coverage"].sel(estimator="gaussian")) > 0.85
     assert "| gaussian |" in found.table
-    assert (out / "report.md").read_text() == found.table
+    assert (out / "ou" / "report.md").read_text() == found.table
     for name in kinds:
         with xr.open_dataset(out / "ou" / f"response-{name}.nc") as saved:
             assert "response" in saved
             assert json.loads(saved.attrs["config_json"])["seed"] == 3
     score = gfdt.load_score(out / "ou" / "polished-certified.safetensors")
     assert score.certificate_ is not None
-    times = {path: path.stat().st_mtime_ns for path in (out / "ou").iterdir() if path.name != ".lock"}
+    made = [path for path in (out / "ou").iterdir() if path.name not in (".lock", "report.md")]
+    times = {path: path.stat().st_mtime_ns for path in made}
     reproduce(recipes=[small()], out=out, seed=3, device="cpu", log=lines.append)
     assert {path: path.stat().st_mtime_ns for path in times} == times
     with pytest.raises(OutputError, match="seed = 3, now 4"):
@@ -241,6 +242,7 @@ def test_several_systems_share_a_table_and_a_figure_and_a_hidden_variable_is_tri
         systems = {row["system"] for row in csv.DictReader(file)}
     assert systems == {"ou", "navier-stokes"}
     estimators = set(found.judged["navier-stokes"].table["estimator"].values)
+    assert (tmp_path / "report.md").read_text() == found.table
     assert {"gaussian", "gaussian+forcing", "generative+forcing", "polished+forcing"} <= estimators
     assert "analytical" not in estimators
 
@@ -269,3 +271,42 @@ def test_names_are_checked(tmp_path):
         reproduce("lorenz", out=tmp_path)
     with pytest.raises(InputError, match="preset"):
         reproduce("ou", "huge", out=tmp_path)
+
+
+def test_what_an_interrupted_stage_left_is_kept_for_the_same_settings_only(tmp_path):
+    seen = []
+
+    def run(directory):
+        left = directory / "a.part"
+        seen.append(left.exists())
+        left.write_text("half")
+        if len(seen) < 3:
+            raise KeyboardInterrupt
+        left.rename(directory / "a.txt")
+
+    def stage(text):
+        return Stage("first", ("a.txt",), run, partial=("*.part",), settings={"text": text})
+
+    for text, overwrite in (("a", False), ("a", False), ("b", True)):
+        if text == "b":
+            with pytest.raises(OutputError, match="'a', now 'b'"):
+                run_stages([stage(text)], tmp_path, log=quiet)
+        try:
+            run_stages([stage(text)], tmp_path, overwrite=overwrite, log=quiet)
+        except KeyboardInterrupt:
+            assert len(seen) < 3
+    assert seen == [False, True, False]
+
+
+def test_many_batches_and_estimates_without_contributions():
+    """C(64, 32) halves are not counted out; without contributions the band is wider than with them, never narrower."""
+    rng = np.random.default_rng(0)
+    truth = rng.standard_normal((3, 4, 4))
+    batches = [fake(truth + 0.16 * rng.standard_normal(truth.shape), np.full(truth.shape, 0.16)) for _ in range(64)]
+    _, estimate = batches_and_estimate(rng, truth, bias=0.2)
+    _, errors = tabulate(batches, {"gaussian": estimate, "without": estimate.drop_vars("influence")})
+    twins = errors["value"].sel(estimator="dynamical", metric="rms")
+    # 48 cells know an rms to 10 %, with three lags to 6 %.
+    np.testing.assert_allclose(twins.mean(), 0.02, rtol=0.25)
+    width = (errors["upper"] - errors["lower"]).sel(metric="rms")
+    assert (width.sel(estimator="without") > width.sel(estimator="gaussian")).all()

@@ -82,8 +82,8 @@ def certify(
         certify on ``run.isel(member=slice(48, None))``; with few members, split in time.
     n_samples : int, optional
         Samples to draw with λ = 0; half as many are drawn with λ = 1. Default: 2^18 numbers in all, but 256 to 8192
-        samples. No more states of the record are looked at for the likelihood. Fewer find less: what is beyond the
-        errors decides.
+        samples. The likelihood is then looked at for about as many states of the record (one of every resampling unit
+        at least). Fewer find less: what is beyond the errors decides.
     seed : int
         Of samples, noise and whatever is chosen at random.
     homogeneous : None, True or sequence of str

@@ -37,7 +37,6 @@ def certify(
     del config  # read by its callback
     from gfdt.certificate.certify import certify as judge
     from gfdt.output import atomic_path, check_output
-    from gfdt.scores.dsm import DSMScore
     from gfdt.scores.loading import load_score
     from gfdt.trajectory import load_trajectory
 
@@ -49,7 +48,7 @@ def certify(
     if plot is not None and plot.suffix.lower() not in FORMATS:
         raise InputError(f"--plot {plot} has no known picture format: end it with {', '.join(FORMATS)}.")
     estimator = load_score(score)
-    if isinstance(estimator, DSMScore):
+    if hasattr(estimator, "device"):
         estimator.device = device
     array = load_trajectory(trajectory, var=variable_names(var), gaps=True)
     found = judge(

@@ -117,14 +117,13 @@ def _short(observable: str | None) -> list[str]:
 
 
 def _estimator(file: str, array: Any, periodic: tuple[str, ...] | None, device: str) -> Any:
-    from gfdt.scores.dsm import DSMScore
     from gfdt.scores.gaussian import GaussianScore
     from gfdt.scores.loading import load_score
 
     if file == "gaussian":
         return GaussianScore(periodic).fit(array)
-    estimator = load_score(file)
-    if isinstance(estimator, DSMScore):
+    estimator: Any = load_score(file)
+    if hasattr(estimator, "device"):
         estimator.device = device
         estimator.validate(estimator.state_dims_)
     return estimator

@@ -43,14 +43,13 @@ def sample(
     from gfdt._version import __version__
     from gfdt.certificate.stamp import attributes
     from gfdt.output import check_output, write_dataset
-    from gfdt.scores.dsm import DSMScore
     from gfdt.scores.loading import load_score
 
     if device not in ("auto", "cpu", "cuda"):
         raise InputError(f"--device {device} is not known: choose auto, cpu or cuda.")
     target = check_output(out or score.with_name(f"{score.stem}-samples.nc"), overwrite=overwrite, inputs=[score])
     estimator = load_score(score)
-    if isinstance(estimator, DSMScore):
+    if hasattr(estimator, "device"):
         estimator.device = device
     if dry_run:
         say(f"would draw {n} states of {estimator!r} with {method} and write {target}")

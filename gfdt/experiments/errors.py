@@ -9,10 +9,12 @@ blocks of the record, batches of the twins), e_u(r, t). They carry over to
 
     rms:  sum_u mean_r(D e_u) / rms,        max:  sum_u sign(D) e_u at the r of the maximum,
 
-whose squares, summed with n/(n - 1) for each side, give the standard error; lower and upper are -+ 1.96 of it, not
-below zero. ``noise`` is what rms would be, on average, if the estimate were right: the root of the mean of both
-variances. For the twins themselves, half the difference of the means of two halves of the batches has the noise of
-their mean: its rms and max, on average over the ways to halve them, with the 2.5 % and 97.5 % quantiles.
+whose squares, summed with n/(n - 1) for each side, give the standard error; lower and upper are -+ t of it, not below
+zero, with t the 97.5 % point of Student's t at Welch's number of degrees of freedom. Where the contributions of an
+estimate were too large to keep, its part is bounded from above by mean_r |D| stderr / rms, as if all cells went
+together. ``noise`` is what rms would be, on average, if the estimate were right: the root of the mean of both
+variances. For the twins themselves, (ab)^(1/2)/n times the difference of the means of a and b = n - a batches has the
+noise of the mean of all: its rms and max, on average over ways to halve them, with the 2.5 % and 97.5 % quantiles.
 """
 
 from __future__ import annotations
@@ -22,10 +24,12 @@ import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
+from math import comb
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import xarray as xr
+from scipy import stats
 
 from gfdt.diagnostics.compare import compare
 
@@ -126,13 +130,22 @@ def _pooled(batches: Sequence[xr.Dataset]) -> xr.Dataset:
 def _of_the_twins(parts: NDArray[np.float64], variance: NDArray[np.float64]) -> xr.Dataset:
     n, cells = len(parts), _cells(parts[0])
     found: list[NDArray[np.float64]] = []
-    for half in list(combinations(range(n), n // 2))[:_MOST_HALVES]:
-        other = [index for index in range(n) if index not in half]
-        difference = np.abs(parts[list(half)].mean(axis=0) - parts[other].mean(axis=0)) / 2
+    for half in _halves(n):
+        other = np.setdiff1d(np.arange(n), half)
+        difference = np.abs(parts[half].mean(axis=0) - parts[other].mean(axis=0))
+        difference *= np.sqrt(len(half) * len(other)) / n
         found.append(np.stack([np.sqrt((difference**2).mean(axis=cells)), difference.max(axis=cells)]))
     low, high = np.quantile(found, [0.025, 0.975], axis=0)
     ones = np.ones(parts.shape[1])
     return _row(np.mean(found, axis=0), low, high, np.sqrt(variance.mean(axis=cells)), ones, ones)
+
+
+def _halves(n: int) -> list[NDArray[np.int64]]:
+    """All ways to take half of n batches, or some of them at random."""
+    if comb(n, n // 2) <= _MOST_HALVES:
+        return [np.array(half) for half in combinations(range(n), n // 2)]
+    rng = np.random.default_rng([n, _MOST_HALVES])
+    return [np.sort(rng.permutation(n)[: n // 2]) for _ in range(_MOST_HALVES)]
 
 
 def _of_an_estimate(
@@ -148,7 +161,7 @@ def _of_an_estimate(
     if "influence" in estimate:
         each = estimate["influence"].transpose("unit", *truth.dims).sel(lag=truth["lag"], method="nearest")
         contributions.append(each.values)
-    squares = np.zeros((2, len(rms)))
+    parts, freedom = [], []
     flat = error.reshape(len(rms), -1)
     where = np.abs(flat).argmax(axis=1)
     for values in contributions:
@@ -156,9 +169,18 @@ def _of_an_estimate(
         entries = values.reshape(n, len(rms), -1)
         on_rms = np.einsum("ltc,tc->lt", entries, flat) / flat.shape[1] / np.maximum(rms, 1e-300)
         on_max = entries[:, np.arange(len(rms)), where]
-        squares += n / max(n - 1, 1) * np.stack([(on_rms**2).sum(axis=0), (on_max**2).sum(axis=0)])
+        parts.append(n / max(n - 1, 1) * np.stack([(on_rms**2).sum(axis=0), (on_max**2).sum(axis=0)]))
+        freedom.append(max(n - 1, 1))
+    if "stderr" in estimate and "influence" not in estimate:
+        spread = estimate["stderr"].transpose(*truth.dims).sel(lag=truth["lag"], method="nearest").values
+        cells_of = spread.reshape(len(rms), -1)
+        on_rms = (np.abs(flat) * cells_of).mean(axis=1) / np.maximum(rms, 1e-300)
+        parts.append(np.stack([on_rms, cells_of[np.arange(len(rms)), where]]) ** 2)
+        freedom.append(max(int(estimate.attrs.get("n_units", 2)) - 1, 1))
     both = np.stack([rms, largest])
-    half = _QUANTILE * np.sqrt(squares)
+    squares = sum(parts)
+    welch = squares**2 / np.maximum(sum(part**2 / dof for part, dof in zip(parts, freedom, strict=True)), 1e-300)
+    half = stats.t.ppf(0.975, np.maximum(welch, 1.0)) * np.sqrt(squares)
     total = variance.copy()
     coverage = np.full(len(rms), np.nan)
     if "stderr" in estimate:

@@ -128,13 +128,16 @@ def reproduce(
         return None
     judged = {recipe.name: conclude(_errors_of(out / recipe.name), recipe) for recipe in chosen}
     figures = {recipe.name: out / recipe.name / f"{recipe.name}.png" for recipe in chosen}
-    text = report({recipe.name: (recipe, judged[recipe.name], out / recipe.name) for recipe in chosen})
+    known = {r.name: (r, judged[r.name], out / r.name, list(seconds[r.name])) for r in chosen}
+    text = report(known)
+    for name, item in known.items():
+        _write_text(out / name / "report.md", report({name: item}))
     if len(chosen) > 1:
+        _write_text(out / "report.md", text)
         figures["all"] = out / "figure.png"
         _write_text(out / "errors.csv", errors_csv({r.name: _errors_of(out / r.name) for r in chosen}))
         with atomic_path(figures["all"], overwrite=True) as temporary:
             draw([(recipe, out / recipe.name) for recipe in chosen]).savefig(temporary, dpi=150, format="png")
-    _write_text(out / "report.md", text)
     return Reproduction(text, figures, judged, seconds)
 
 
@@ -161,7 +164,8 @@ def stages_of(recipe: Recipe, *, seed: int, device: str, hidden: bool) -> list[S
                 **arguments, seed=root(part), out=directory / f"{name}.nc", overwrite=True, resume=True
             ).close()
 
-        return Stage(name, (f"{name}.nc",), run, settings={**parameters, **arguments, "seed": seed})
+        settings = {**parameters, **arguments, "seed": seed}
+        return Stage(name, (f"{name}.nc",), run, partial=(f"{name}.nc.part*", f".{name}.nc.*"), settings=settings)
 
     training, record = simulated("training", recipe.training, 1), simulated("record", recipe.record, 2)
     twins = [_twins(recipe, parameters, index, seed, root(10 + index)) for index in range(recipe.n_batches)]
@@ -189,7 +193,7 @@ def stages_of(recipe: Recipe, *, seed: int, device: str, hidden: bool) -> list[S
         (f"{recipe.name}.png",),
         lambda directory: _draw(recipe, directory),
         (record, compared),
-        {"pictured": list(recipe.pictured)},
+        settings={"pictured": list(recipe.pictured)},
     )
     return [*out, *responses, compared, picture]
 
@@ -241,7 +245,9 @@ def _exact(recipe: Recipe, parameters: Mapping[str, Any], said: Mapping[str, str
         kept = exact.to_dataset(name="response").assign_attrs(estimator="exact", **said)
         write_dataset(kept, directory / "response-exact.nc", overwrite=True)
 
-    return Stage("respond-exact", ("response-exact.nc",), run, (record,), {**parameters, "max_lag": recipe.max_lag})
+    return Stage(
+        "respond-exact", ("response-exact.nc",), run, (record,), settings={**parameters, "max_lag": recipe.max_lag}
+    )
 
 
 def _formulas(recipe: Recipe) -> dict[str, Score]:
@@ -279,7 +285,8 @@ def _learn(
         score.save(directory / file, overwrite=True)
         checkpoint.unlink(missing_ok=True)
 
-    return Stage(f"train-{name}", (file,), run, (training,), {**recipe.score, "seed": seed})
+    settings = {**recipe.score, "seed": seed}
+    return Stage(f"train-{name}", (file,), run, (training,), (f".{name}.checkpoint*",), settings)
 
 
 def _polish(name: str, var: str | list[str], training: Stage, learned: Stage, root: int, device: str) -> Stage:
@@ -291,7 +298,7 @@ def _polish(name: str, var: str | list[str], training: Stage, learned: Stage, ro
         score = PolishedScore(_loader(learned.makes[0], device)(directory), seed=root)
         score.fit(directory / "training.nc", var=var).save(directory / f"{label}.safetensors", overwrite=True)
 
-    return Stage(f"polish-{name}", (f"{label}.safetensors",), run, (learned, training), {"seed": root})
+    return Stage(f"polish-{name}", (f"{label}.safetensors",), run, (learned, training), settings={"seed": root})
 
 
 def _certify(
@@ -309,7 +316,7 @@ def _certify(
         score.save(directory / files[0], overwrite=True)
 
     settings = {"certified": list(recipe.certified), "n_samples": recipe.n_samples, "seed": root}
-    return Stage(f"certify-{name}", files, run, (learned, record), settings)
+    return Stage(f"certify-{name}", files, run, (learned, record), settings=settings)
 
 
 def _thinned(path: Path, var: str | list[str], certified: tuple[int, int]) -> Any:
@@ -359,7 +366,7 @@ def _respond(
             found = found.sel(variable=first, variable_src=first)
         write_dataset(found.assign_attrs(estimator=name, **said), directory / file, overwrite=True)
 
-    return Stage(f"respond-{name}", (file,), run, needs, {"max_lag": recipe.max_lag})
+    return Stage(f"respond-{name}", (file,), run, needs, settings={"max_lag": recipe.max_lag})
 
 
 def _compare(recipe: Recipe, said: Mapping[str, str], twins: Sequence[Stage], responses: Sequence[Stage]) -> Stage:

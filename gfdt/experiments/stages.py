@@ -1,9 +1,11 @@
 r"""A chain of long steps that can be interrupted, and of which none is done twice.
 
 A stage makes files from the files of other stages and from settings. What it was made from is kept in ``stages.json``
-beside them: a digest of its settings, of the version of gfdt and of the files it read. A stage is run again only if
-that digest, or a file it made, has changed. Settings that differ from those of an earlier run are refused unless they
-are to replace it; what follows from a stage that was run again is run again without asking.
+beside them: a digest of its settings and of the files it read. A stage is run again only if that digest, or a file it
+made, has changed (of files above 16 MiB, pieces of 64 KiB at equal distances are compared). Other settings, or another
+version of gfdt, than those of an earlier run are refused unless they are to replace it; what follows from a stage that
+was run again is run again without asking, unless its files came out the same to the byte (time stamps are part of
+them). What an interrupted stage left behind is gone on from with the same settings, and removed with others.
 """
 
 from __future__ import annotations
@@ -50,6 +52,8 @@ class Stage:
         Writes them, given the directory.
     needs : sequence of Stage
         Whose files it reads.
+    partial : sequence of str
+        Patterns of what it leaves behind when it is interrupted.
     settings : mapping
         Everything else that decides what is in its files; plain data.
     """
@@ -58,14 +62,16 @@ class Stage:
     makes: tuple[str, ...]
     run: Callable[[Path], None]
     needs: tuple[Stage, ...] = ()
+    partial: tuple[str, ...] = ()
     settings: Mapping[str, Any] = field(default_factory=dict)
 
 
 class _Entry(BaseModel):
     """What is kept of a stage that was done."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
     settings: dict[str, Any]
+    version: str
     key: str
     files: dict[str, str]
     seconds: float
@@ -74,8 +80,9 @@ class _Entry(BaseModel):
 
 
 class _Ledger(BaseModel):
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
     stages: dict[str, _Entry] = {}
+    started: dict[str, dict[str, Any]] = {}
 
 
 def run_stages(
@@ -105,6 +112,8 @@ def run_stages(
     """
     if dry_run:
         ledger = _read(directory)
+        if not overwrite:
+            _refuse_others(stages, ledger, directory)
         stale: set[str] = set()
         for stage in stages:
             done = _is_done(stage, directory, ledger) and not stale & {item.name for item in stage.needs}
@@ -114,29 +123,33 @@ def run_stages(
         return {}
     with _alone_in(directory):
         ledger = _read(directory)
-        for stage in stages:
-            before = ledger.stages.get(stage.name)
-            if before is not None and not overwrite:
-                _refuse_other_settings(stage, before, directory)
+        if not overwrite:
+            _refuse_others(stages, ledger, directory)
         for stage in stages:
             if _is_done(stage, directory, ledger):
                 log(f"{stage.name}: done already, in {ledger.stages[stage.name].seconds:.0f} s")
                 continue
             log(f"{stage.name}: started")
+            if ledger.started.get(stage.name) != _plain(stage.settings):
+                for left in (path for pattern in stage.partial for path in directory.glob(pattern)):
+                    left.unlink()
+            ledger.started[stage.name] = _plain(stage.settings)
+            _write(ledger, directory)
             begin = time.perf_counter()
             stage.run(directory)
             seconds = time.perf_counter() - begin
             log(f"{stage.name}: {seconds:.0f} s")
             ledger.stages[stage.name] = _Entry(
                 settings=_plain(stage.settings),
+                version=__version__,
                 key=_key(stage, directory),
                 files={name: _fingerprint(directory / name) for name in stage.makes},
                 seconds=round(seconds, 2),
                 machine=machine(),
                 finished=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
             )
-            with atomic_path(directory / LEDGER, overwrite=True) as temporary:
-                temporary.write_text(ledger.model_dump_json(indent=1))
+            del ledger.started[stage.name]
+            _write(ledger, directory)
     return {stage.name: ledger.stages[stage.name].seconds for stage in stages}
 
 
@@ -183,10 +196,25 @@ def _is_done(stage: Stage, directory: Path, ledger: _Ledger) -> bool:
     return all(path.is_file() for path in needed) and _key(stage, directory) == entry.key
 
 
-def _refuse_other_settings(stage: Stage, before: _Entry, directory: Path) -> None:
-    now = _plain(stage.settings)
-    for name in sorted({*now, *before.settings}):
-        old, new = before.settings.get(name), now.get(name)
+def _write(ledger: _Ledger, directory: Path) -> None:
+    with atomic_path(directory / LEDGER, overwrite=True) as temporary:
+        temporary.write_text(ledger.model_dump_json(indent=1))
+
+
+def _refuse_others(stages: Sequence[Stage], ledger: _Ledger, directory: Path) -> None:
+    """Refuse settings or a version that differ from those of what is there, or was begun."""
+    for stage in stages:
+        entry = ledger.stages.get(stage.name)
+        if entry is not None:
+            old = {**entry.settings, "version of gfdt": entry.version}
+            _refuse_other_settings(stage, old, {**_plain(stage.settings), "version of gfdt": __version__}, directory)
+        elif stage.name in ledger.started:
+            _refuse_other_settings(stage, ledger.started[stage.name], _plain(stage.settings), directory)
+
+
+def _refuse_other_settings(stage: Stage, before: Mapping[str, Any], now: Mapping[str, Any], directory: Path) -> None:
+    for name in sorted({*now, *before}):
+        old, new = before.get(name), now.get(name)
         if old != new:
             raise OutputError(
                 f"{directory} holds results of {stage.name!r} with {name} = {shown(old)}, now {shown(new)} is asked "
@@ -196,7 +224,7 @@ def _refuse_other_settings(stage: Stage, before: _Entry, directory: Path) -> Non
 
 def _key(stage: Stage, directory: Path) -> str:
     inputs = {name: _fingerprint(directory / name) for item in stage.needs for name in item.makes}
-    said = {"stage": stage.name, "settings": _plain(stage.settings), "version": __version__, "inputs": inputs}
+    said = {"stage": stage.name, "settings": _plain(stage.settings), "inputs": inputs}
     return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
 
 

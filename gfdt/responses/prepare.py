@@ -172,7 +172,7 @@ def prepare(request: Request, *, progress: bool | None, errors_wanted: bool = Tr
         mean=mean,
         conjugate=conjugate,
         covariance=np.zeros(0),
-        fitted_here=score.fingerprint_ is not None and score.fingerprint_ == fingerprint(array),
+        fitted_here=bool(score.records()) and fingerprint(array) in score.records(),
         unit_text=unit_text,
     )
     stein, covariance, mean_errors = _at_zero(ready)

@@ -102,6 +102,10 @@ class Score(Generative, ABC):
         self._spread = moments(array.values.reshape(-1, *self.state_shape_))[1]
         return self
 
+    def records(self) -> set[str]:
+        """Return the digests of all records that this score learned from."""
+        return set() if self.fingerprint_ is None else {self.fingerprint_}
+
     def __repr__(self) -> str:
         if not hasattr(self, "state_shape_"):
             return f"<{type(self).__name__}, not fitted>"

@@ -99,6 +99,9 @@ class GaussianScore(Score):
     def _jvp(self, batch: NDArray[Any], v: NDArray[Any]) -> NDArray[Any]:  # noqa: ARG002  the same at every state
         return self.covariance_.apply(v, _minus_inverse)
 
+    def _transposed_jvp(self, batch: NDArray[Any], v: NDArray[Any]) -> NDArray[Any]:
+        return self._jvp(batch, v)  # symmetric
+
     def _divergence(self, batch: NDArray[Any]) -> NDArray[np.float64]:
         return np.full(len(batch), self.covariance_.trace(_minus_inverse))
 

@@ -38,11 +38,12 @@ import scipy.fft
 from numpy.polynomial import hermite_e
 
 from gfdt.covariance import CrossSpectralCovariance, SpectralCovariance
+from gfdt.covariance.spectral import half_plane_weights
 from gfdt.errors import CheckpointError, InputError
 from gfdt.responses.sums import UnitSums, standard_error
 from gfdt.responses.units import Unit, resampling_units
 from gfdt.scores.base import Score
-from gfdt.validation import integer
+from gfdt.validation import integer, number
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -52,11 +53,14 @@ if TYPE_CHECKING:
 
 __all__ = ["PolishedScore"]
 
+_STREAM = 0x706F6C  # a stream of its own: with the plain seed the noise could be that which made the data
 _VALUES = 2**23  # numbers in the states that are looked at: 8192 fields of 32 x 32
 _BATCH_VALUES = 2**20
 _MOST_DENSE = 256  # components without symmetry: A then has degree d^2 entries, each with an error from every unit
 _MOST_DEGREE = 7
+_MOST_UNITS = 128  # know a standard error to 6 %, and bound the memory of one matrix for each
 _KEPT = 4.0  # squares of a standard error below which a coefficient is taken for noise
+_CONSTANT = 1e-7  # of the largest value: what scatters less is constant up to rounding
 _FLOOR = 1e-8  # of the largest eigenvalue: what varies less is not used
 
 
@@ -119,6 +123,36 @@ class PolishedScore(Score):
             validate(dims)
 
     @property
+    def device(self) -> Any:
+        """Where the score that was polished runs; only of one that can run elsewhere."""
+        return self.score.device  # type: ignore[attr-defined]
+
+    @device.setter
+    def device(self, value: str) -> None:
+        if not hasattr(self.score, "device"):
+            raise AttributeError(f"a {type(self.score).__name__} runs on no device")
+        self.score.device = value
+
+    @property
+    def selected_(self) -> Any:
+        """What the training of the score that was polished kept; as are the next two."""
+        return self.score.selected_  # type: ignore[attr-defined]
+
+    @property
+    def stopped_(self) -> str:
+        """Why that training ended."""
+        return self.score.stopped_  # type: ignore[attr-defined]
+
+    @property
+    def interrupted_(self) -> bool:
+        """Whether that training was interrupted."""
+        return self.score.interrupted_  # type: ignore[attr-defined]
+
+    def records(self) -> set[str]:
+        """Digests of the records of the fit and of the polish."""
+        return super().records() | self.score.records()
+
+    @property
     def covariance_(self) -> Any:
         """Mean and covariance of the data, of the score that was polished."""
         return self.score.covariance_  # type: ignore[attr-defined]
@@ -127,6 +161,7 @@ class PolishedScore(Score):
         dims, shape = tuple(map(str, trajectory.dims[2:])), trajectory.shape[2:]
         self.validate(dims)
         if not hasattr(self.score, "state_shape_"):
+            self._refuse_large(dims, shape)
             self.score.fit(trajectory)
         elif (self.score.state_dims_, self.score.state_shape_) != (dims, shape):
             raise InputError(
@@ -136,11 +171,27 @@ class PolishedScore(Score):
         self.noise_level_ = self.score.noise_level_
         self._set_grid(getattr(self.score, "covariance_", None), shape)
         values, owner = _states(trajectory)
-        rng = np.random.default_rng(self.seed)
+        rng = np.random.default_rng([self.seed, _STREAM])
         values += np.asarray(self.noise_level_) * rng.standard_normal(values.shape)
         self._centre, self._scale = self._units(values)
         coefficients, self.change_, self.kept_ = self._solve(values, owner)
         self._coefficients = coefficients
+
+    def _refuse_large(self, dims: tuple[str, ...], shape: tuple[int, ...]) -> None:
+        """Before a long training, refuse what cannot be polished after it."""
+        if np.prod(shape) <= _MOST_DENSE:
+            return
+        from gfdt.diffusion.settings import resolve
+        from gfdt.scores.choosing import candidates
+        from gfdt.scores.dsm import DSMScore
+
+        if isinstance(self.score, DSMScore):
+            settings = [resolve(one, dims, shape) for one in candidates(self.score)]
+            homogeneous = all(item.n_homogeneous for item in settings)
+        else:
+            homogeneous = bool(getattr(self.score, "homogeneous", None))
+        if not homogeneous:
+            raise InputError(_TOO_LARGE.format(np.prod(shape), _MOST_DENSE))
 
     def _set_grid(self, covariance: Any, shape: tuple[int, ...]) -> None:
         """Decide what is homogeneous: as the score itself takes it."""
@@ -151,17 +202,14 @@ class PolishedScore(Score):
         else:
             self._grid = ()
             if np.prod(shape) > _MOST_DENSE:
-                raise InputError(
-                    f"a state of {np.prod(shape)} components is too large to polish, {_MOST_DENSE} is the limit unless "
-                    "it is a homogeneous field: fit the score with homogeneous=, if it is one."
-                )
+                raise InputError(_TOO_LARGE.format(np.prod(shape), _MOST_DENSE))
 
     def _units(self, values: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Mean and sd, broadcastable to a state; the same at every site of a homogeneous field."""
         axes = (0, *range(values.ndim - len(self._grid), values.ndim))
         mean = values.mean(axis=axes, keepdims=True)[0]
         scale = np.sqrt(((values - mean) ** 2).mean(axis=axes, keepdims=True))[0]
-        return mean, np.where(scale > 0, scale, 1.0)
+        return mean, np.where(scale > _CONSTANT * np.abs(values).max(), scale, 1.0)
 
     # ---- functions and their transforms
 
@@ -212,7 +260,13 @@ class PolishedScore(Score):
             if not total.gram.size:
                 total = _Sums.zeros(n_units, n_modes, n_variables, self.degree * n_variables, g.dtype)
             total.add(g, phi, self._mean_slopes(slopes), owner[part])
-        return total.coefficients()
+        return total.coefficients(self._weights())
+
+    def _weights(self) -> NDArray[np.float64]:
+        """How many wavenumbers each of the half plane stands for."""
+        if not self._grid:
+            return np.ones(1)
+        return half_plane_weights(self._grid).ravel() * np.prod(self._grid)
 
     def _anomalies(self, values: NDArray[Any]) -> NDArray[np.float64]:
         return (values - self._centre) / self._scale
@@ -249,6 +303,8 @@ class PolishedScore(Score):
         return out
 
     def _transposed_jvp(self, batch: NDArray[np.float64], v: NDArray[np.float64]) -> NDArray[np.float64]:
+        if type(self.score)._transposed_jvp is Score._transposed_jvp:
+            return self._jvp(batch, v)  # half of J and half of J' would be neither
         out = self.score._transposed_jvp(batch, v)
         for part in _parts(batch):
             _, slopes = self._functions(self._anomalies(batch[part]))
@@ -271,9 +327,9 @@ class PolishedScore(Score):
         own = {
             "coefficients_real": self._coefficients.real,
             "coefficients_imag": self._coefficients.imag,
-            "means": self._means,
-            "centre": self._centre,
-            "scale": self._scale,
+            "means": np.atleast_1d(self._means),
+            "centre": np.atleast_1d(self._centre),
+            "scale": np.atleast_1d(self._scale),
         }
         packed = {f"{_BASE}{name}": value for name, value in arrays.items()} | own
         base = {**describe(self.score), **config}
@@ -292,29 +348,41 @@ class PolishedScore(Score):
             config["state_shape"],
         ):
             raise CheckpointError("the score that was polished has other states than the polish: it was altered.")
+        number("change", config["change"], low=0.0, closed=True)
+        number("kept", config["kept"], low=0.0, high=1.0 + 1e-9, closed=True)
         score.change_, score.kept_ = float(config["change"]), float(config["kept"])
-        score._set_grid(getattr(score.score, "covariance_", None), score.score.state_shape_)
-        probe = np.zeros((1, *score.score.state_shape_))
-        n_variables, n_modes = score._forward(probe).shape[1:]
-        means, unit = score._functions(probe)[0][:, 0], score._units(probe)[0]
-        if score._grid:
-            means = means.mean(axis=tuple(range(-len(score._grid), 0)), keepdims=True)
+        shape = score.score.state_shape_
+        score._set_grid(getattr(score.score, "covariance_", None), shape)
+        grid = score._grid
+        n_variables = int(np.prod(shape)) // int(np.prod(grid))
+        n_modes = int(np.prod(grid[:-1])) * (grid[-1] // 2 + 1) if grid else 1
+        unit = (*shape[: len(shape) - len(grid)], *[1] * len(grid))
         wanted = {
             "coefficients_real": (n_modes, n_variables, score.degree * n_variables),
             "coefficients_imag": (n_modes, n_variables, score.degree * n_variables),
-            "means": means.shape,
-            "centre": unit.shape,
-            "scale": unit.shape,
+            "means": (score.degree, *unit),
+            "centre": unit or (1,),
+            "scale": unit or (1,),
         }
-        if {name: value.shape for name, value in own.items()} != wanted or not (own["scale"] > 0).all():
+        fits = {name: value.shape for name, value in own.items()} == wanted
+        if (
+            not fits
+            or not all(value.dtype == np.float64 for value in own.values())
+            or not (own["scale"] > 1e-150).all()
+        ):
             raise CheckpointError("the arrays of the polish do not fit its states: the file was altered.")
         real, imag = own["coefficients_real"], own["coefficients_imag"]
-        score._coefficients = real + 1j * imag if score._grid else real
-        score._means, score._centre, score._scale = own["means"], own["centre"], own["scale"]
+        score._coefficients = real + 1j * imag if grid else real
+        score._means = own["means"].reshape(score.degree, *unit)
+        score._centre, score._scale = own["centre"].reshape(unit), own["scale"].reshape(unit)
         return score
 
 
 _BASE = "base."
+_TOO_LARGE = (
+    "a state of {} components is too large to polish, {} is the limit unless it is a homogeneous field: fit the score "
+    "with homogeneous=, if it is one."
+)
 
 
 class _Sums(NamedTuple):
@@ -358,8 +426,8 @@ class _Sums(NamedTuple):
                     self.cross[unit, :, variable, order * n_variables + variable] += slope[variable]
             self.counts[unit] += mine.sum()
 
-    def coefficients(self) -> tuple[NDArray[Any], float, float]:
-        """Return A (modes, v, j), rms of A φ over that of g, and the mean share kept."""
+    def coefficients(self, weights: NDArray[np.float64]) -> tuple[NDArray[Any], float, float]:
+        """Return A (modes, v, j), rms of A φ over that of g, and the mean share kept; ``weights`` of the modes."""
         total = self.counts.sum()
         power, vectors = np.linalg.eigh(self.gram / total)
         usable = power > _FLOOR * max(float(power.max()), 1e-300)
@@ -372,8 +440,9 @@ class _Sums(NamedTuple):
         share = np.where(found > _KEPT * variance, 1 - _KEPT * variance / np.where(found > 0, found, 1.0), 0.0)
         c = c * share
         a = (c / root) @ np.swapaxes(vectors, 1, 2).conj()
-        change = np.sqrt((np.abs(c) ** 2).sum() / max(self.squares.sum() / total, 1e-300))
-        return a, float(change), float(share[np.broadcast_to(usable[:, None, :], share.shape)].mean())
+        change = np.sqrt(weights @ (np.abs(c) ** 2).sum(axis=(1, 2)) / max(weights @ self.squares / total, 1e-300))
+        each = weights[:, None, None] * np.broadcast_to(usable[:, None, :], share.shape)
+        return a, float(change), float((each * share).sum() / max(each.sum(), 1e-300))
 
 
 def _states(trajectory: xr.DataArray) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
@@ -381,12 +450,14 @@ def _states(trajectory: xr.DataArray) -> tuple[NDArray[np.float64], NDArray[np.i
     values = trajectory.values
     size = int(np.prod(values.shape[2:], dtype=np.int64))
     flat = values.reshape(*values.shape[:2], size)
+    # Some components, and their mean: the slowest of a field is often its largest scale.
     few = np.unique(np.linspace(0, size - 1, 4).astype(int))
-    units, _ = resampling_units(flat[:, :, few] - flat[:, :, few].mean(axis=(0, 1)), warn=False, most=128)
+    series = np.concatenate([flat[:, :, few], flat.mean(axis=2, keepdims=True)], axis=2)
+    units, _ = resampling_units(series - series.mean(axis=(0, 1)), warn=False, most=_MOST_UNITS)
     each = max(_VALUES // size // len(units), 1)
     found = [values[unit.member, _times(unit, each)] for unit in units]
     owner = np.repeat(np.arange(len(units)), [len(item) for item in found])
-    return np.concatenate(found).astype(np.float64), owner
+    return np.concatenate(found).astype(np.float64), owner * min(len(units), _MOST_UNITS) // len(units)
 
 
 def _times(unit: Unit, most: int) -> NDArray[np.int64]:
