@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import xarray as xr
 
 from gfdt._version import __version__
-from gfdt.errors import InputError
+from gfdt.errors import InputError, OutputError
 from gfdt.experiments.errors import Judged, conclude, errors_csv, tabulate
 from gfdt.experiments.figure import draw
 from gfdt.experiments.recipes import PRESETS, SYSTEMS, Recipe, find_recipe
@@ -117,6 +117,11 @@ def reproduce(
     integer("seed", seed, 0, 10**8)
     chosen = list(recipes) if recipes is not None else [find_recipe(name, preset) for name in _names(systems)]
     out = Path(out)
+    if not dry_run:
+        try:
+            out.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OutputError(f"the directory {out} cannot be made ({error.strerror}): choose another --out.") from error
     seconds: dict[str, dict[str, float]] = {}
     for recipe in chosen:
         log(f"{recipe.name}:")
