@@ -167,7 +167,7 @@ def _navier_stokes(preset: str) -> Recipe:
         n_batches={"quick": 4, "cpu": 8, "paper": 16}[preset],
         max_lag=3.0,
         judged=(0.5, 1.0),
-        pictured=(0.25, 0.5, 1.0),
+        pictured=(0.25, 0.5, 0.75),
         # The level that the spectrum asks for is five times smaller, for the sake of the smallest scales: there the
         # noise of learning and of B is larger, and responses at lags above 0.5 are worse.
         score={"sigma": 0.02, "max_minutes": {"quick": 1.0, "cpu": 12.0, "paper": 60.0}[preset]},

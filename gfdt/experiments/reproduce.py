@@ -117,11 +117,14 @@ def reproduce(
     integer("seed", seed, 0, 10**8)
     chosen = list(recipes) if recipes is not None else [find_recipe(name, preset) for name in _names(systems)]
     out = Path(out)
+    if out.exists() and not out.is_dir():
+        raise OutputError(f"the directory {out} cannot be made (it is a file): choose another --out.")
     if not dry_run:
         try:
             out.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise OutputError(f"the directory {out} cannot be made ({error.strerror}): choose another --out.") from error
+            text = f"the directory {out} cannot be made ({error.strerror}): choose another --out."
+            raise OutputError(text) from error
     seconds: dict[str, dict[str, float]] = {}
     for recipe in chosen:
         log(f"{recipe.name}:")
