@@ -406,3 +406,23 @@ def test_the_command_draws_the_report_and_says_red_in_its_exit_code(tmp_path, ca
     with pytest.raises(SystemExit):
         main(["check", str(data), "gaussian", "--plot", str(tmp_path / "check.doc")])
     assert "no known picture format" in capsys.readouterr().err
+
+
+def test_a_trend_does_not_hide_in_the_errors_it_makes():
+    """One member: a trend lengthens the blocks and scatters them; without one, the check stays green."""
+    verdicts = {0.0: [], 3.0: []}
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        x = np.zeros((1, 8000, 1))
+        for t in range(1, 8000):
+            x[0, t] = 0.95 * x[0, t - 1] + rng.standard_normal(1)
+        for size, found in verdicts.items():
+            trend = size * x.std() * np.linspace(0, 1, 8000)[None, :, None]
+            run = xr.DataArray(x + trend, dims=("member", "time", "component"), coords={"time": np.arange(8000.0)})
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                report = gfdt.check_score(run, gfdt.GaussianScore().fit(run))
+            (finding,) = (item for item in report.findings if item.check == "stationarity")
+            found.append(finding.verdict)
+    assert verdicts[3.0] == ["amber"] * 20
+    assert verdicts[0.0].count("amber") <= 1  # 0.2 % each, and those called uncertain

@@ -53,7 +53,8 @@ def drift_of_the_mean(ready: Prepared) -> MeanChange:
 
     Halves of the span of each member, from its first to its last sample. The change of each member is one number
     where the members are the resampling units, weighted by n_1 n_2/(n_1 + n_2) for n_1, n_2 samples in its halves;
-    otherwise the early and the late blocks are two groups.
+    otherwise the early and the late blocks are two groups, and a straight line through the means of all blocks is tried
+    as well: a trend scatters the blocks of a half, and lengthens them, so that it hides from the first test.
     """
     n_members, times = ready.trajectory.shape[:2]
     spans = [_span(ready, member) for member in range(n_members)]
@@ -77,7 +78,27 @@ def drift_of_the_mean(ready: Prepared) -> MeanChange:
         groups.append(UnitSums(np.array([total for total, _ in kept]), np.array([[float(count)] for _, count in kept])))
     change = np.abs(groups[1].mean() - groups[0].mean())
     stderr = np.sqrt(sum(standard_error(group.influence()) ** 2 for group in groups))
-    return _judged(change, stderr, 0.0, sum(len(group.sums) for group in groups) - 2)
+    halves_found = _judged(change, stderr, 0.0, sum(len(group.sums) for group in groups) - 2)
+    middle = np.array([(unit.start + unit.stop - sum(spans[unit.member])) / 2 for unit in ready.units])
+    line = _slope(middle, sums)
+    return max((halves_found, line), key=lambda found: (found.significant, found.z))
+
+
+def _slope(middle: NDArray[np.float64], sums: list[tuple[NDArray[np.float64], int]]) -> MeanChange:
+    """Return the largest slope of the blocks' means against their time, in standard errors from what is left."""
+    count = np.array([float(item[1]) for item in sums])
+    kept = count > 0
+    if kept.sum() < 4:
+        return MeanChange(0.0, 0.0, False, 0)
+    weight, time = count[kept] / count[kept].sum(), middle[kept]
+    means = np.array([total / n for total, n in sums if n])
+    time, means = time - weight @ time, means - weight @ means
+    spread = float(weight @ time**2)
+    slope = (weight * time) @ means / spread
+    rest = means - time[:, None] * slope
+    freedom = int(kept.sum()) - 2
+    stderr = np.sqrt((weight[:, None] * rest**2).sum(axis=0) / freedom / spread)
+    return _judged(np.abs(slope), stderr, 0.0, freedom)
 
 
 def _span(ready: Prepared, member: int) -> tuple[int, int]:

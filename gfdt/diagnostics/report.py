@@ -47,7 +47,7 @@ class ScoreReport:
     sweep : tuple of SweepLevel
         The same score at other noise levels; empty for a score that has only one.
     drift_z : float
-        Largest change of the mean between the halves of the record, in standard errors.
+        Largest change of the mean from the beginning of the record to its end, in standard errors.
     noise_level : float or ndarray
         sigma of the score.
     in_sample : bool

@@ -185,7 +185,7 @@ def _drift(found: MeanChange, names: Names) -> Finding:
     bad = found.significant or found.z > _DOUBT
     few = "" if found.significant else " (few independent stretches, so this is not certain)"
     reason = (
-        f"the mean drifts by {found.z:.1f} standard errors between the halves of the record"
+        f"the mean drifts by {found.z:.1f} standard errors from the beginning of the record to its end"
         f"{_at(names.component(found.component))}, so it is not stationary{few}: remove trend and seasonal cycle, or "
         "cut the spin-up."
     )
