@@ -153,3 +153,9 @@ def test_series_of_a_vector(axes):
 def test_misuse_is_refused(act, message, axes):
     with pytest.raises(InputError, match=message):
         act(axes)
+
+
+def test_responses_of_different_states_are_not_drawn_together(axes):
+    other = response().expand_dims(other=2)
+    with pytest.raises(InputError, match="of one kind and state"):
+        gfdt.plot_responses({"a": response(), "b": other}, ax=axes)

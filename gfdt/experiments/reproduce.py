@@ -114,6 +114,10 @@ def reproduce(
     """
     one_of("device", device, ("auto", "cpu", "cuda"))
     one_of("preset", preset, PRESETS)
+    if device == "cuda":
+        from gfdt.diffusion.settings import find_device
+
+        find_device(device)  # before hours of simulation
     integer("seed", seed, 0, 10**8)
     chosen = list(recipes) if recipes is not None else [find_recipe(name, preset) for name in _names(systems)]
     out = Path(out)

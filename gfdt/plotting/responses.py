@@ -62,6 +62,11 @@ def plot_responses(
     first = None
     for index, (name, item) in enumerate(named.items()):
         value = response_variable(item, repr(name))
+        if first is not None and set(value.dims) != set(first.dims):
+            raise InputError(
+                f"{name!r} has dims {tuple(map(str, value.dims))}, the first response "
+                f"{tuple(map(str, first.dims))}: draw responses of one kind and state in one picture."
+            )
         if first is None:
             first = value
             against = against or ("value" if "value" in value.dims and "value" not in at else "lag")
