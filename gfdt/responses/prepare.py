@@ -24,6 +24,7 @@ from gfdt.responses.sums import UnitSums
 from gfdt.responses.units import MAX_SERIES, MIN_MEMBERS, Unit, resampling_units
 from gfdt.scores.analytic import AnalyticScore
 from gfdt.scores.base import Score
+from gfdt.scores.labels import in_order
 from gfdt.trajectory import Source, fingerprint, homogeneous_dims, load_trajectory, state_dims, time_step, time_unit
 from gfdt.validation import is_number, shown
 
@@ -269,7 +270,7 @@ def _aligned(array: xr.DataArray, score: Score) -> xr.DataArray:
             f"the score belongs to states {dict(zip(score.state_dims_, score.state_shape_, strict=True))}, the "
             f"trajectory has {dict(zip(names, array.shape[2:], strict=True))}: fit the score on this system."
         )
-    return array.transpose("member", "time", *score.state_dims_)
+    return in_order(array.transpose("member", "time", *score.state_dims_), score.state_labels_)
 
 
 def _lags(array: xr.DataArray, max_lag: float, lag_stride: int) -> NDArray[np.int64]:

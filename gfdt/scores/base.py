@@ -13,8 +13,9 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
@@ -23,6 +24,7 @@ import xarray as xr
 from gfdt.errors import InputError, NotFittedError
 from gfdt.record import complete_times, moments
 from gfdt.scores.generative import Generative
+from gfdt.scores.labels import in_order, labels_of
 from gfdt.trajectory import Source, fingerprint, load_trajectory, state_dims, without_gaps
 from gfdt.validation import integer
 
@@ -52,6 +54,9 @@ class Score(Generative, ABC):
     noise_level_ : float or ndarray of shape (*state)
         sigma of the density whose score this is, in the units of the data (0: the data's own density); an array
         has one level per component.
+    state_labels_ : mapping of str to tuple of str
+        The names of the components along each state dim that has names. A record with the same names in another order
+        is put in this order, one with other names is refused.
     fingerprint_ : str or None
         Digest of the record the estimator learned from; None where nothing was learned.
     certificate_ : Stamp or None
@@ -62,6 +67,7 @@ class Score(Generative, ABC):
     state_dims_: tuple[str, ...]
     state_shape_: tuple[int, ...]
     noise_level_: float | NDArray[np.float64] = 0.0
+    state_labels_: Mapping[str, tuple[str, ...]] = MappingProxyType({})
     fingerprint_: str | None = None
     certificate_: Stamp | None = None
 
@@ -98,6 +104,7 @@ class Score(Generative, ABC):
         self._fit(array)
         self.state_dims_ = names
         self.state_shape_ = tuple(array.sizes[name] for name in names)
+        self.state_labels_ = labels_of(array, names)
         self.fingerprint_, self.certificate_ = record, None
         self._spread = moments(array.values.reshape(-1, *self.state_shape_))[1]
         return self
@@ -279,7 +286,7 @@ class Score(Generative, ABC):
                 f"x has dims {tuple(x.dims)} and lacks the state dims {', '.join(missing)}: rename its dims to "
                 f"those of the trajectory that was fitted, {self.state_dims_}."
             )
-        return x.transpose(..., *self.state_dims_)
+        return in_order(x.transpose(..., *self.state_dims_), self.state_labels_)
 
     def _on_array(self, x: NDArray[Any]) -> NDArray[Any]:
         batch, dtype = self._batch(x), _result_type(x)

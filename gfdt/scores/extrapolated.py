@@ -52,6 +52,7 @@ class ExtrapolatedScore(Score):
         self.score, self.ratio = score, ratio
         self._coarse = score.at_noise_level(ratio * score.noise_level_)
         self.state_dims_, self.state_shape_ = score.state_dims_, score.state_shape_
+        self.state_labels_ = score.state_labels_
         self.fingerprint_ = score.fingerprint_
         self.covariance_ = score.covariance_
         self.noise_level_ = 0.0

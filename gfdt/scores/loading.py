@@ -68,6 +68,7 @@ def _restore(config: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Score:
     score.certificate_ = Stamp.unpack(config.get("certificate"))
     score.state_dims_ = tuple(config["state_dims"])
     score.state_shape_ = tuple(config["state_shape"])
+    score.state_labels_ = config["state_labels"]
     score.noise_level_ = config["noise_level"]
     score.fingerprint_ = config["fingerprint"]
     return score

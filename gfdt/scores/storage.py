@@ -19,6 +19,7 @@ from gfdt._version import __version__
 from gfdt.errors import CheckpointError, InputError, MissingFileError
 from gfdt.output import atomic_path
 from gfdt.processes import is_first, wait_for_all
+from gfdt.scores.labels import checked_labels
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -67,6 +68,7 @@ def describe(score: Score) -> dict[str, Any]:
         "class": type(score).__name__,
         "state_dims": list(score.state_dims_),
         "state_shape": list(score.state_shape_),
+        "state_labels": {dim: list(names) for dim, names in score.state_labels_.items()},
         "noise_level": np.asarray(score.noise_level_, dtype=np.float64).tolist(),
         "fingerprint": score.fingerprint_,
         "certificate": None if score.certificate_ is None else score.certificate_.pack(),
@@ -146,7 +148,12 @@ def check_description(config: dict[str, Any]) -> dict[str, Any]:
     )
     if not valid:
         raise ValueError("the description of the score is not one")
-    return {**config, "noise_level": np.array(noise, dtype=np.float64) if isinstance(noise, list) else float(noise)}
+    labels = checked_labels(config.get("state_labels", {}), dims, shape)
+    return {
+        **config,
+        "state_labels": labels,
+        "noise_level": np.array(noise, dtype=np.float64) if isinstance(noise, list) else float(noise),
+    }
 
 
 def _is_noise_level(noise: Any, shape: list[int]) -> bool:
