@@ -223,3 +223,25 @@ def test_transposed_product_of_a_base_that_is_no_gradient():
     score = gfdt.PolishedScore(base).fit(run)
     x, v = rng.standard_normal((2, 4, 2))
     np.testing.assert_array_equal(score._transposed_jvp(x, v), score._jvp(x, v))
+
+
+def test_units_that_are_far_apart_cost_nothing():
+    """Pascal and kg/kg: the score of each component is polished in its own spread."""
+    rng = np.random.default_rng(0)
+    scales, offsets = np.array([3e3, 2e-6]), np.array([1e5, 1e-5])
+    data = rng.gamma(2.0, size=(40, 500, 2))
+    run = xr.DataArray(offsets + scales * data, dims=("member", "time", "component"))
+    plain = xr.DataArray(data, dims=("member", "time", "component"))
+    score = gfdt.PolishedScore(gfdt.GaussianScore().fit(run)).fit(run)
+    right = gfdt.PolishedScore(gfdt.GaussianScore().fit(plain)).fit(plain)
+    np.testing.assert_allclose(score(run.values[0]) * scales, right(plain.values[0]), rtol=1e-6, atol=1e-6)
+
+
+def test_components_in_another_order_are_not_polished(well):
+    rng = np.random.default_rng(0)
+    run = xr.DataArray(rng.gamma(2.0, size=(24, 200, 2)), dims=("member", "time", "station")).assign_coords(
+        station=["A", "B"]
+    )
+    score = gfdt.GaussianScore().fit(run)
+    with pytest.raises(InputError, match="same order"):
+        gfdt.PolishedScore(score).fit(run.isel(station=[1, 0]))

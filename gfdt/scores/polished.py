@@ -43,7 +43,8 @@ from gfdt.errors import CheckpointError, InputError
 from gfdt.responses.sums import UnitSums, standard_error
 from gfdt.responses.units import Unit, resampling_units
 from gfdt.scores.base import Score
-from gfdt.validation import integer, number
+from gfdt.scores.labels import labels_of
+from gfdt.validation import integer, number, shown
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -60,7 +61,7 @@ _MOST_DENSE = 256  # components without symmetry: A then has degree d^2 entries,
 _MOST_DEGREE = 7
 _MOST_UNITS = 128  # know a standard error to 6 %, and bound the memory of one matrix for each
 _KEPT = 4.0  # squares of a standard error below which a coefficient is taken for noise
-_CONSTANT = 1e-7  # of the largest value: what scatters less is constant up to rounding
+_CONSTANT = 1e-7  # of a component's largest value: what scatters less is constant up to rounding
 _FLOOR = 1e-8  # of the largest eigenvalue: what varies less is not used
 
 
@@ -168,6 +169,12 @@ class PolishedScore(Score):
                 f"the score was fitted on states {self.score.state_dims_} of shape {self.score.state_shape_}, the "
                 f"trajectory has {dims} of shape {shape}: fit and polish on records of one system."
             )
+        known, own = self.score.state_labels_, labels_of(trajectory, dims)
+        if any(known.get(dim, names) != names for dim, names in own.items()):
+            raise InputError(
+                f"the components of this record are {shown(own)}, those of the score {shown(dict(known))}: polish with "
+                "the same components in the same order."
+            )
         self.noise_level_ = self.score.noise_level_
         self._set_grid(getattr(self.score, "covariance_", None), shape)
         values, owner = _states(trajectory)
@@ -209,7 +216,8 @@ class PolishedScore(Score):
         axes = (0, *range(values.ndim - len(self._grid), values.ndim))
         mean = values.mean(axis=axes, keepdims=True)[0]
         scale = np.sqrt(((values - mean) ** 2).mean(axis=axes, keepdims=True))[0]
-        return mean, np.where(scale > _CONSTANT * np.abs(values).max(), scale, 1.0)
+        largest = np.abs(values).max(axis=axes, keepdims=True)[0]
+        return mean, np.where(scale > _CONSTANT * largest, scale, 1.0)
 
     # ---- functions and their transforms
 
