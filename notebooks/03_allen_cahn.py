@@ -43,7 +43,7 @@ SPACE = ("y", "x")
 # %% [markdown]
 # ## The record
 # One record to learn from, its snapshots far apart in time, and one to make the response from, close in time, which the
-# score has not seen. (The step of 1/8 is four times the default; it is accurate enough for learning.)
+# score has not seen. (The step of 1/8 of the first is four times the default.)
 
 # %%
 system = simulators.AllenCahn(n=32)

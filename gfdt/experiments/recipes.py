@@ -140,8 +140,7 @@ def _allen_cahn(preset: str) -> Recipe:
 def _navier_stokes(preset: str) -> Recipe:
     from simulators import NavierStokes
 
-    # At the PRL's step, 1/128, fields with the same phases differ by 0.2 % from those at 1/64 after one time unit; what
-    # is gained goes into more samples.
+    # Larger steps than the PRL's 1/128, of order 1 (`NavierStokes`, Notes); what is gained goes into more samples.
     sizes = {
         "quick": {"n_members": 64, "duration": 30.0, "spinup": 100.0, "dt": 1 / 32},
         "cpu": {"n_members": 128, "duration": 200.0, "dt": 1 / 64},

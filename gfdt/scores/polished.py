@@ -401,7 +401,7 @@ class _Sums(NamedTuple):
     gram : (modes, j, j), of φ φ^H over all
     cross : (unit, modes, v, j), of g φ^H + dφ/da
     counts : (unit,)
-    squares : (), of |g|^2, as a list of one
+    squares : (modes,), of |g|^2
     """
 
     gram: NDArray[Any] = np.empty(0)
