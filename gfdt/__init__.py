@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from gfdt.diagnostics.report import ScoreReport
     from gfdt.errors import (
         CheckpointError,
+        ClusterError,
         GfdtError,
         InputError,
         MissingFileError,
@@ -60,6 +61,7 @@ __all__ = [
     "AnalyticScore",
     "Certificate",
     "CheckpointError",
+    "ClusterError",
     "Coarse",
     "DSMScore",
     "Density",
@@ -113,6 +115,7 @@ _HOME = {
     "AnalyticScore": "scores.analytic",
     "Certificate": "certificate.report",
     "CheckpointError": "errors",
+    "ClusterError": "errors",
     "Coarse": "density.observations",
     "DSMScore": "scores.dsm",
     "Density": "responses.observables",

@@ -1,7 +1,10 @@
 """What can go wrong, by name. Every message says what was found, what was expected and how to fix it."""
 
+from typing import Self
+
 __all__ = [
     "CheckpointError",
+    "ClusterError",
     "GfdtError",
     "InputError",
     "MissingFileError",
@@ -23,6 +26,10 @@ class InputError(GfdtError, ValueError):
 class MissingFileError(InputError, FileNotFoundError):
     """A file that was named but is not there."""
 
+    # Found in the wrong base otherwise, by what unpickles errors that come back from a cluster (tblib).
+    def __new__(cls, *args: object) -> Self:
+        return OSError.__new__(cls, *args)
+
     # OSError prints errno and a file name when it is given several arguments; ours is one sentence.
     def __str__(self) -> str:
         return str(self.args[0]) if self.args else ""
@@ -36,8 +43,15 @@ class CheckpointError(InputError):
     """A score file that is foreign, damaged or altered."""
 
 
+class ClusterError(GfdtError, RuntimeError):
+    """A cluster that cannot be reached, or was lost."""
+
+
 class OutputError(GfdtError, OSError):
     """A result that cannot be written where it was asked for."""
+
+    def __new__(cls, *args: object) -> Self:
+        return OSError.__new__(cls, *args)
 
     def __str__(self) -> str:
         return str(self.args[0]) if self.args else ""

@@ -28,7 +28,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 __all__ = [
+    "BLOCK_VALUES",
     "MEMORY_SHARE",
+    "Checks",
     "complete_times",
     "memory_limit",
     "moments",
@@ -39,7 +41,7 @@ __all__ = [
 ]
 
 MEMORY_SHARE = 0.3  # of physical memory: the estimators need room for a few arrays beside the record
-_BLOCK_VALUES = 2**22  # 32 MiB in float64
+BLOCK_VALUES = 2**22  # 32 MiB in float64
 _SPARE = 1.02  # of the space on disk
 
 
@@ -50,7 +52,7 @@ def memory_limit() -> int:
 
 def time_blocks(shape: tuple[int, ...]) -> Iterator[tuple[int, slice]]:
     """Yield (member, slice of times) for blocks of a record (member, time, *state), in the order of its values."""
-    size = max(1, _BLOCK_VALUES // max(1, int(np.prod(shape[2:]))))
+    size = max(1, BLOCK_VALUES // max(1, int(np.prod(shape[2:]))))
     for member in range(shape[0]):
         for start in range(0, shape[1], size):
             yield member, slice(start, min(start + size, shape[1]))
@@ -58,7 +60,7 @@ def time_blocks(shape: tuple[int, ...]) -> Iterator[tuple[int, slice]]:
 
 def state_batches(shape: tuple[int, ...]) -> Iterator[slice]:
     """Yield slices of states (n, *state) that hold a bounded number of values."""
-    size = max(1, _BLOCK_VALUES // max(1, int(np.prod(shape[1:]))))
+    size = max(1, BLOCK_VALUES // max(1, int(np.prod(shape[1:]))))
     for start in range(0, shape[0], size):
         yield slice(start, min(start + size, shape[0]))
 
@@ -130,7 +132,7 @@ def read_record(array: xr.DataArray, *, gaps: bool = False) -> xr.DataArray:
         raise _unreadable(error) from error
     if "member" not in array.dims:
         array = array.expand_dims("member")
-    checks, values = _Checks(array.dims, gaps), array.values
+    checks, values = Checks(array.dims, gaps), array.values
     for member, times in time_blocks(array.shape):
         checks.visit(member, times, values[member, times])
     checks.finish()
@@ -143,7 +145,7 @@ def _on_disk(array: xr.DataArray, dtype: np.dtype[Any], gaps: bool) -> NDArray[A
     needed = array.size * dtype.itemsize
     one = "member" not in array.dims
     shape = (1, *array.shape) if one else array.shape
-    checks = _Checks(("member", *array.dims) if one else array.dims, gaps)
+    checks = Checks(("member", *array.dims) if one else array.dims, gaps)
     try:
         free = shutil.disk_usage(place).free
         file = tempfile.TemporaryFile(dir=place)  # noqa: SIM115  closed below; the map outlives it
@@ -177,7 +179,7 @@ def _on_disk(array: xr.DataArray, dtype: np.dtype[Any], gaps: bool) -> NDArray[A
         return np.memmap(file, dtype=dtype, mode="r", shape=array.shape)
 
 
-class _Checks:
+class Checks:
     """What every record must satisfy, gathered over its blocks."""
 
     def __init__(self, dims: tuple[Hashable, ...], gaps: bool) -> None:
@@ -208,6 +210,14 @@ class _Checks:
         if not self.bad:
             self.low = np.minimum(self.low, block.min(axis=0))
             self.high = np.maximum(self.high, block.max(axis=0))
+
+    def merge(self, other: Checks) -> None:
+        """Take in what was gathered elsewhere, over later blocks."""
+        for member, count in other.samples.items():
+            self.samples[member] = self.samples.get(member, 0) + count
+        self.first = self.first or other.first
+        self.bad += other.bad
+        self.low, self.high = np.minimum(self.low, other.low), np.maximum(self.high, other.high)
 
     def finish(self) -> None:
         """Raise InputError for what was found."""

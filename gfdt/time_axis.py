@@ -13,11 +13,26 @@ from gfdt.validation import is_number, shown
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["UNIFORM_RTOL", "with_uniform_time"]
+__all__ = ["UNIFORM_RTOL", "time_step", "time_unit", "with_uniform_time"]
 
 _CALENDAR_RTOL = 0.1  # months differ by less from their mean
 _MOST_MISSING = 10  # times as many samples as there are: beyond that the series is not a uniform one with gaps
 UNIFORM_RTOL = 1e-3  # spread of the time increments, relative to dt: admits float32 time coordinates
+
+
+def time_step(trajectory: xr.DataArray) -> float:
+    """Return dt of a validated trajectory, in its time unit: the shortest decimal within the rounding of the times."""
+    time = trajectory["time"].values
+    step = float((time[-1] - time[0]) / (time.size - 1))
+    rounding = 4 * np.finfo(np.float64).eps * float(np.abs(time).max()) / (time.size - 1)
+    candidates = (float(f"{step:.{digits}g}") for digits in range(1, 17))
+    return next((short for short in candidates if abs(short - step) <= rounding), step)
+
+
+def time_unit(trajectory: xr.DataArray) -> str:
+    """Return the unit of time differences: the "days" of "days since 1900-01-01"; "time units" where none is stated."""
+    unit = str(trajectory["time"].attrs.get("units", "1")).partition(" since ")[0].strip()
+    return unit if unit not in ("", "1") else "time units"
 
 
 def with_uniform_time(array: xr.DataArray, dt: float | None, needs_time: bool, gaps: bool) -> xr.DataArray:

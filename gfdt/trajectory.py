@@ -8,7 +8,7 @@ dt, and the remaining dims are the state x in R^d (``component`` for vectors, ``
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,9 +16,10 @@ import numpy as np
 import xarray as xr
 
 from gfdt.errors import InputError
+from gfdt.parts import check_alike, check_parts, clock_of, expand_pattern
 from gfdt.reading import open_dataset
 from gfdt.record import read_record, time_blocks
-from gfdt.time_axis import UNIFORM_RTOL, with_uniform_time
+from gfdt.time_axis import time_step, time_unit, with_uniform_time
 from gfdt.validation import shown
 
 if TYPE_CHECKING:
@@ -26,12 +27,17 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Source",
+    "block_digest",
+    "described",
     "fingerprint",
     "homogeneous_dims",
+    "joined_digest",
+    "labelled",
     "load_trajectory",
     "state_dims",
     "time_step",
     "time_unit",
+    "with_coordinates",
     "without_gaps",
 ]
 
@@ -39,6 +45,7 @@ Source = (
     xr.DataArray | xr.Dataset | str | Path | np.ndarray | Sequence[xr.DataArray | xr.Dataset | str | Path | np.ndarray]
 )
 
+_LEAD = ("member", "time")
 MIN_TIMES = 8  # fewer samples than this leave no lag to speak of
 
 
@@ -61,7 +68,8 @@ def load_trajectory(
     source : DataArray, Dataset, path to netCDF or zarr, ndarray, or list of these
         The trajectory. A Dataset (or file) with several variables needs ``var``; an ndarray needs
         ``dims`` and ``dt``. A list holds members, or groups of members, of any lengths; the shorter ones end with
-        missing samples.
+        missing samples. A path with ``*`` or ``?`` stands for the list of the files that match, e.g. the parts of one
+        run, ``"run_*.nc"``.
     var : str or list of str, optional
         Name of the variable, needed only where there is more than one that has a ``time`` dim. Several names make one
         state of several variables, numbered by the dim ``variable``.
@@ -88,9 +96,20 @@ def load_trajectory(
     MissingFileError
         A path that does not exist.
     """
+    source = expand_pattern(source)
     if isinstance(source, list | tuple):
         return _joined(source, var, dims, dt, needs_time)
-    array = _labelled(source, var, dims)
+    return with_coordinates(read_record(described(source, var, dims, dt, needs_time, gaps), gaps=gaps))
+
+
+def described(
+    source: Source, var: Any, dims: Sequence[str] | None, dt: float | None, needs_time: bool, gaps: bool
+) -> xr.DataArray:
+    """Return one source with its dims in order and a uniform time, checked but for its values, which stay unread.
+
+    ``member`` is added later where there is none.
+    """
+    array = labelled(source, var, dims)
     array = _ordered(array)
     if array.size == 0:
         empty = [str(dim) for dim, size in array.sizes.items() if size == 0]
@@ -102,28 +121,12 @@ def load_trajectory(
             f"the trajectory has {array.sizes['time']} times, at least {MIN_TIMES} are needed: pass a longer "
             f"series, or check that the dims {tuple(array.dims)} are in the order of the axes."
         )
-    array = with_uniform_time(array, dt, needs_time, gaps)
-    return _with_coordinates(read_record(array, gaps=gaps))
-
-
-def time_step(trajectory: xr.DataArray) -> float:
-    """Return dt of a validated trajectory, in its time unit: the shortest decimal within the rounding of the times."""
-    time = trajectory["time"].values
-    step = float((time[-1] - time[0]) / (time.size - 1))
-    rounding = 4 * np.finfo(np.float64).eps * float(np.abs(time).max()) / (time.size - 1)
-    candidates = (float(f"{step:.{digits}g}") for digits in range(1, 17))
-    return next((short for short in candidates if abs(short - step) <= rounding), step)
-
-
-def time_unit(trajectory: xr.DataArray) -> str:
-    """Return the unit of time differences: the "days" of "days since 1900-01-01"; "time units" where none is stated."""
-    unit = str(trajectory["time"].attrs.get("units", "1")).partition(" since ")[0].strip()
-    return unit if unit not in ("", "1") else "time units"
+    return with_uniform_time(array, dt, needs_time, gaps)
 
 
 def state_dims(trajectory: xr.DataArray) -> tuple[str, ...]:
     """Return the names of the state dims, in order (empty for a scalar series)."""
-    return tuple(str(dim) for dim in trajectory.dims if dim not in ("member", "time"))
+    return tuple(str(dim) for dim in trajectory.dims if dim not in _LEAD)
 
 
 def without_gaps(trajectory: xr.DataArray, there: NDArray[np.bool_]) -> xr.DataArray:
@@ -138,10 +141,27 @@ def without_gaps(trajectory: xr.DataArray, there: NDArray[np.bool_]) -> xr.DataA
 
 def fingerprint(trajectory: xr.DataArray) -> str:
     """Return a digest of a validated trajectory's values: equal for the same record, whatever the order of its dims."""
-    values = trajectory.transpose("member", "time", *sorted(state_dims(trajectory))).values
-    digest = hashlib.blake2b(repr(values.shape).encode(), digest_size=16)
-    for member, times in time_blocks(values.shape):
-        digest.update(np.ascontiguousarray(values[member, times], dtype=np.float64).data)
+    names, values = state_dims(trajectory), trajectory.values
+    digests = (block_digest(values[member, times], names) for member, times in time_blocks(values.shape))
+    return joined_digest(trajectory.sizes, digests)
+
+
+def block_digest(values: NDArray[Any], names: tuple[str, ...]) -> bytes:
+    """Return the digest of a block (time, *state) of a record whose state dims have these names."""
+    order = sorted(range(len(names)), key=names.__getitem__)
+    block = np.ascontiguousarray(values.transpose(0, *(1 + axis for axis in order)), dtype=np.float64)
+    return hashlib.blake2b(block.data, digest_size=16).digest()
+
+
+def joined_digest(sizes: Mapping[Any, int], digests: Iterable[bytes]) -> str:
+    """Return the fingerprint of a record of these sizes, from the digests of its blocks in the order of `time_blocks`.
+
+    A digest of digests, so that a record can be gone through by several workers.
+    """
+    shape = (sizes["member"], sizes["time"], *(sizes[dim] for dim in sorted(map(str, sizes)) if dim not in _LEAD))
+    digest = hashlib.blake2b(repr(shape).encode(), digest_size=16)
+    for each in digests:
+        digest.update(each)
     return digest.hexdigest()
 
 
@@ -184,40 +204,23 @@ def _joined(
     parts: Sequence[Any], var: Any, dims: Sequence[str] | None, dt: float | None, needs_time: bool
 ) -> xr.DataArray:
     """One record of the members of several, of any lengths, each from its own time zero."""
-    if not parts:
-        raise InputError("the list of trajectories is empty: pass at least one.")
-    if any(isinstance(part, list | tuple) for part in parts):
-        raise InputError("the list of trajectories holds lists: pass one flat list.")
-    if all(np.isscalar(part) and not isinstance(part, str) for part in parts):
-        raise InputError(
-            "a trajectory cannot be a list of numbers: pass an xarray DataArray, or np.array(...) with dims= and dt=."
-        )
+    check_parts(parts)
     records = [load_trajectory(part, var=var, dims=dims, dt=dt, needs_time=needs_time, gaps=True) for part in parts]
+    check_alike(records)
     first = records[0]
-    for index, record in enumerate(records[1:], 1):
-        if record.dims != first.dims or record.shape[2:] != first.shape[2:]:
-            raise InputError(
-                f"trajectory {index} of the list has dims {dict(record.sizes)}, the first {dict(first.sizes)}: all "
-                "must have the same state."
-            )
-        if abs(time_step(record) - time_step(first)) > UNIFORM_RTOL * time_step(first):
-            raise InputError(
-                f"trajectory {index} of the list has the time step {time_step(record):g}, the first "
-                f"{time_step(first):g}: bring them to one."
-            )
     times, members = max(record.sizes["time"] for record in records), sum(record.sizes["member"] for record in records)
     values = np.full((members, times, *first.shape[2:]), np.nan, dtype=np.result_type(*(r.dtype for r in records)))
     start = 0
     for record in records:
         values[start : start + record.sizes["member"], : record.sizes["time"]] = record.values
         start += record.sizes["member"]
-    clock = xr.DataArray(time_step(first) * np.arange(times), dims="time", attrs={"units": time_unit(first)})
     coords = {dim: first[dim] for dim in state_dims(first)}
     array = xr.DataArray(values, dims=first.dims, coords=coords, name=first.name, attrs=first.attrs)
-    return _with_coordinates(read_record(array.assign_coords(time=clock), gaps=True))
+    return with_coordinates(read_record(array.assign_coords(time=clock_of(first, times)), gaps=True))
 
 
-def _labelled(source: Source, var: Any, dims: Sequence[str] | None) -> xr.DataArray:
+def labelled(source: Source, var: Any, dims: Sequence[str] | None) -> xr.DataArray:
+    """Return one source as an array with names for its axes; the rest is unchecked."""
     if isinstance(source, str | Path):
         source = open_dataset(source)
     if isinstance(source, xr.Dataset):
@@ -317,7 +320,8 @@ def _ordered(array: xr.DataArray) -> xr.DataArray:
     return array.transpose("member", "time", ...)
 
 
-def _with_coordinates(array: xr.DataArray) -> xr.DataArray:
+def with_coordinates(array: xr.DataArray) -> xr.DataArray:
+    """Drop all coordinates but those of the dims, and number the dims that have none."""
     keep = {name for name in array.coords if array.coords[name].dims == (name,)}
     array = array.drop_vars([name for name in array.coords if name not in keep])
     missing = {dim: np.arange(array.sizes[dim]) for dim in array.dims if dim not in array.coords}

@@ -8,7 +8,7 @@ never certified.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -90,19 +90,20 @@ def stamp_of(score: Score, record: xr.DataArray, verdict: str, reasons: Sequence
     return Stamp(verdict, tuple(clean)[:_MOST_REASONS], fingerprint(record), level_of(score))
 
 
-def attributes(score: Score, record: xr.DataArray | None = None) -> dict[str, str]:
+def attributes(score: Score, digest: Callable[[], str] | None = None) -> dict[str, str]:
     """Return ``certificate_verdict`` and ``certificate_reasons`` for a result made with a score.
 
-    With the validated record that the result was made from also ``certificate_record``: "same" as the score was
+    With ``digest``, which returns the fingerprint of the record that the result was made from, also
+    ``certificate_record``: "same" as the score was
     certified on, or "other", which is then one of the reasons; "none" for a score that was never certified.
     """
     stamp = score.certificate_
     if stamp is None or not np.isclose(stamp.noise_level, level_of(score), rtol=_LEVEL_RTOL, atol=0.0):
         out = {"certificate_verdict": NEVER, "certificate_reasons": ""}
-        return out if record is None else out | {"certificate_record": NEVER}
+        return out if digest is None else out | {"certificate_record": NEVER}
     reasons, where = stamp.reasons, {}
-    if record is not None:
-        same = stamp.fingerprint == fingerprint(record)
+    if digest is not None:
+        same = stamp.fingerprint == digest()
         where = {"certificate_record": "same" if same else "other"}
         reasons = reasons if same else (*reasons, _OTHER_RECORD)
     return {"certificate_verdict": stamp.verdict, "certificate_reasons": "\n".join(reasons), **where}

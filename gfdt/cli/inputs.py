@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,21 @@ from gfdt.errors import InputError
 if TYPE_CHECKING:
     import xarray as xr
 
-__all__ = ["path_of", "read_point", "read_variable"]
+__all__ = ["beside", "files_of", "path_of", "read_point", "read_variable"]
+
+
+def files_of(trajectory: Path) -> list[Path]:
+    """Return the files that an argument names: one, or all that match a pattern."""
+    from gfdt.parts import expand_pattern
+
+    found = expand_pattern(trajectory)
+    return [Path(str(item)) for item in found] if isinstance(found, list) else [trajectory]
+
+
+def beside(trajectory: Path, ending: str) -> Path:
+    """Return the default name of a result: ``run.nc`` and "response.nc" give ``run-response.nc``, ``run_*.nc`` too."""
+    stem = trajectory.stem if trajectory.exists() else re.split(r"[*?\[]", trajectory.stem)[0].rstrip("_-.")
+    return trajectory.with_name(f"{stem or 'run'}-{ending}")
 
 
 def path_of(text: str) -> Path:

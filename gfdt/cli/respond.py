@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from gfdt.cli.inputs import path_of, read_variable
+from gfdt.cli.inputs import beside, files_of, path_of, read_variable
 from gfdt.cli.options import Config, Device, DryRun, Homogeneous, Out, Overwrite, Var, say, split_names, variable_names
 from gfdt.errors import InputError
 
@@ -15,7 +15,9 @@ _EXCEEDANCE = "exceedance"
 
 
 def respond(
-    trajectory: Annotated[Path, typer.Argument(help="netCDF or zarr file with the unperturbed trajectory.")],
+    trajectory: Annotated[
+        Path, typer.Argument(help='netCDF or zarr file with the unperturbed trajectory; parts of one: "run_*.nc".')
+    ],
     score: Annotated[
         str, typer.Argument(help="Score file written by gfdt train, or the word gaussian; several: a.st,b.st.")
     ],
@@ -44,6 +46,9 @@ def respond(
     ] = "auto",
     confidence: Annotated[float, typer.Option("--confidence", help="Level of the band.")] = 0.95,
     var: Var = None,
+    client: Annotated[
+        str | None, typer.Option("--client", help="Address of a Dask scheduler, tcp://HOST:PORT, whose workers sum up.")
+    ] = None,
     device: Device = "auto",
     overwrite: Overwrite = False,
     dry_run: DryRun = False,
@@ -57,7 +62,6 @@ def respond(
     del config  # read by its callback
     from gfdt.output import check_output, write_dataset
     from gfdt.responses.estimate import check_request, response
-    from gfdt.trajectory import load_trajectory
 
     if device not in ("auto", "cpu", "cuda"):
         raise InputError(f"--device {device} is not known: choose auto, cpu or cuda.")
@@ -65,12 +69,12 @@ def respond(
     perturbation, also = _perturbation(pattern, noise_amplitude)
     label = "-".join(["gaussian" if files == ["gaussian"] else _stem(files), *_short(observable), *also])
     target = check_output(
-        out or trajectory.with_name(f"{trajectory.stem}-response-{label}.nc"),
+        out or beside(trajectory, f"response-{label}.nc"),
         overwrite=overwrite,
-        inputs=[trajectory, *files, *([path_of(pattern)] if pattern else [])],
+        inputs=[*files_of(trajectory), *files, *([path_of(pattern)] if pattern else [])],
     )
     observed = _observable(observable)
-    array = load_trajectory(trajectory, var=variable_names(var), gaps=True)
+    array = _record(trajectory, variable_names(var), client, simple=observed is None and perturbation is None)
     periodic = split_names(homogeneous)
     estimators = [_estimator(file, array, periodic, device) for file in files]
     options: dict[str, Any] = {
@@ -81,6 +85,7 @@ def respond(
         "homogeneous": periodic,
         "correction": correction,
         "confidence": confidence,
+        "client": client,
     }
     for estimator in estimators:
         check_request(array, estimator, **options)
@@ -95,6 +100,19 @@ def respond(
     spread = f"; spread of {len(files)} scores added" if len(files) > 1 else ""
     say(f"error bars from {result.attrs['resampling']}{spread}; {result.attrs['correction_summary']}")
     typer.echo(target)
+
+
+def _record(trajectory: Path, var: Any, client: str | None, *, simple: bool) -> Any:
+    """The record, read, or left where it is for a cluster or because it is larger than memory."""
+    from gfdt.lazy import open_lazily
+    from gfdt.record import memory_limit
+    from gfdt.trajectory import load_trajectory
+
+    if simple or client is not None:
+        lazy = open_lazily(trajectory, var=var)
+        if lazy is not None and (client is not None or lazy.nbytes > memory_limit()):
+            return lazy
+    return load_trajectory(trajectory, var=var, gaps=True)
 
 
 def _score_files(text: str) -> list[str]:

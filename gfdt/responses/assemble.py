@@ -17,6 +17,8 @@ from gfdt.responses.correction import Correction
 from gfdt.responses.layout import displacements
 from gfdt.responses.perturbations import Kick, Pattern, Perturbation
 from gfdt.responses.prepare import Prepared
+from gfdt.responses.stream import Streamed
+from gfdt.responses.summary import Summary
 from gfdt.responses.tiles import StateDeparture, finish
 from gfdt.trajectory import time_step, time_unit
 
@@ -77,7 +79,7 @@ class Estimate:
     n_error_lags: int
 
 
-def frame_of(ready: Prepared, observable: Bound, perturbation: Perturbation, single: bool) -> Frame:
+def frame_of(ready: Summary, observable: Bound, perturbation: Perturbation, single: bool) -> Frame:
     """Return the dims of the response of an observable to a perturbation."""
     layout: Any = ready.layout
     own = {dim: observable.coords[dim] for dim in observable.dims}
@@ -117,7 +119,7 @@ def _frame(
 
 
 def make_estimate(
-    ready: Prepared,
+    ready: Summary,
     observable: Bound,
     perturbation: Perturbation,
     correction: Correction,
@@ -186,14 +188,14 @@ def _moments(parts: list[NDArray[np.float64]], frame: Frame, shape: tuple[int, .
     return (np.stack(parts, axis=-1) if frame.kind == "field" else np.concatenate(parts)).reshape(shape)
 
 
-def _mean_of_state(ready: Prepared, shape: tuple[int, ...]) -> NDArray[np.float64]:
+def _mean_of_state(ready: Summary, shape: tuple[int, ...]) -> NDArray[np.float64]:
     """Return m, which was taken off; one for each variable where sites are alike."""
     layout = ready.layout
     return (ready.mean if layout.dense else ready.mean.reshape(layout.n_variables, -1)[:, 0]).reshape(shape)
 
 
 def _parts(
-    ready: Prepared,
+    ready: Summary,
     observable: Bound,
     perturbation: Perturbation,
     correction: Correction,
@@ -205,6 +207,10 @@ def _parts(
 ]:
     """Return the tiles, how a tile becomes physical, and how physical tiles are joined (after so many axes)."""
     layout: Any = ready.layout
+    if isinstance(ready, Streamed):
+        place = _same if layout.dense else layout.to_physical
+        return iter([ready.tile(correction, slopes)]), place, _along_columns
+    assert isinstance(ready, Prepared)
     if frame.kind == "kick":
         return kick_tiles(ready, observable, correction, slopes, errors_wanted=units_wanted), _same, _along_columns
     if frame.kind == "amplitude" and not isinstance(perturbation, Kick):
@@ -251,7 +257,7 @@ def _between(values: NDArray[np.float64], chosen: NDArray[np.int64], n_lags: int
 
 
 def label(
-    estimate: Estimate, ready: Prepared, frame: Frame, confidence: float | None, units: tuple[str, str]
+    estimate: Estimate, ready: Summary, frame: Frame, confidence: float | None, units: tuple[str, str]
 ) -> xr.Dataset:
     """Return the Dataset of an estimate, with its band; ``units`` of the response and of the observable, or empty."""
     every = frame.observed | frame.perturbed | frame.displaced

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from gfdt.responses.bound import Bound
-    from gfdt.responses.prepare import Prepared
+    from gfdt.responses.summary import Summary
 
 __all__ = [
     "AMBER",
@@ -171,7 +171,7 @@ def find_departure(
     )
 
 
-def stein_departure(ready: Prepared) -> Departure:
+def stein_departure(ready: Summary) -> Departure:
     """Return the departure from the Stein identity of a prepared score and record."""
     return find_departure(
         ready.stein,

@@ -26,7 +26,10 @@ import xarray as xr
 
 from gfdt._version import __version__
 from gfdt.certificate.stamp import attributes
+from gfdt.cluster import connected
 from gfdt.errors import InputError
+from gfdt.lazy import has_dask, open_lazily
+from gfdt.record import memory_limit
 from gfdt.responses.assemble import Estimate, frame_of, label, make_estimate
 from gfdt.responses.bind_perturbation import find_perturbation
 from gfdt.responses.bound import Record
@@ -40,9 +43,11 @@ from gfdt.responses.departure import (
 )
 from gfdt.responses.observables import check_observable, find_observables
 from gfdt.responses.perturbations import Kick, NoiseAmplitude, Perturbation
-from gfdt.responses.prepare import Prepared, Request, check_arguments, prepare
+from gfdt.responses.prepare import Prepared, check_arguments, prepare
 from gfdt.responses.several import average
 from gfdt.responses.state_units import units_of
+from gfdt.responses.stream import stream
+from gfdt.responses.summary import Request, Summary
 from gfdt.scores.analytic import AnalyticScore
 from gfdt.scores.base import Score
 from gfdt.scores.gaussian import GaussianScore
@@ -71,6 +76,7 @@ def response(
     var: str | Sequence[str] | None = None,
     dims: Sequence[str] | None = None,
     dt: float | None = None,
+    client: Any = None,
     progress: bool | None = None,
 ) -> xr.Dataset:
     r"""Estimate the linear response R(t) = <A(x(t)) B(x(0))> to a small perturbation.
@@ -111,6 +117,11 @@ def response(
         Level of the band ``lower``, ``upper``. None: no error bars. Default 0.95, the custom.
     var, dims, dt
         As in :func:`gfdt.load_trajectory`; ``var`` may name several variables, which then are one state.
+    client : dask.distributed.Client or str, optional
+        A cluster, or the address of its scheduler ("tcp://..."), whose workers go through the record in blocks: for
+        the response of the state to kicks, from a file that all workers can read or from an array of Dask. The result
+        is the same. Default None: this process, also in blocks where the record is larger than memory and Dask is
+        installed (:mod:`gfdt.responses.stream`).
     progress : bool, optional
         Show a progress bar on stderr. Default None: only on a terminal.
 
@@ -138,6 +149,8 @@ def response(
     ------
     InputError
         Bad trajectory, lag, dims or option; a score of another state.
+    ClusterError
+        No scheduler at ``client``, or it was lost.
 
     Warns
     -----
@@ -157,6 +170,9 @@ def response(
     scores = list(score) if isinstance(score, list | tuple) else [score]
     if not scores:
         raise InputError("score is an empty list: pass a fitted score, or several.")
+    lazy = _lazy(trajectory, observable, perturbation, client, var=var, dims=dims, dt=dt)
+    if lazy is not None:
+        trajectory, var, dims, dt = lazy, None, None, None
     results = []
     for item in scores:
         request, plan = _plan(
@@ -170,10 +186,17 @@ def response(
             var=var,
             dims=dims,
             dt=dt,
+            lazily=lazy is not None,
         )
         # The same validated record for every score, so that it is read once.
         trajectory, var, dims, dt = request.trajectory, None, None, None
-        results.append(_estimate(request, plan, observable, correction, confidence, progress))
+        wanted = confidence is not None
+        if lazy is None:
+            ready: Summary = prepare(request, progress=progress, errors_wanted=wanted)
+        else:
+            memory = _mode(correction, request.score) == "auto"
+            ready = stream(request, client=client, progress=progress, errors_wanted=wanted, memory=memory)
+        results.append(_estimate(ready, plan, observable, correction, confidence))
     out = results[0] if len(results) == 1 else average(results, confidence)
     return out.assign_attrs(
         config_json=json.dumps(
@@ -195,11 +218,50 @@ def check_request(
     confidence: float | None,
     observable: Any = None,
     perturbation: Any = None,
+    client: Any = None,
     **options: Any,
 ) -> None:
     """Raise what :func:`response` would raise for these arguments, without its work."""
     _check_options(correction, confidence)
-    _plan(trajectory, score, observable, perturbation, **options)
+    given = {name: options.pop(name, None) for name in ("var", "dims", "dt")}
+    lazy = _lazy(trajectory, observable, perturbation, client, **given)
+    if lazy is None:
+        _plan(trajectory, score, observable, perturbation, **given, **options)
+        return
+    with connected(client):
+        _plan(lazy, score, observable, perturbation, lazily=True, **options)
+
+
+def _lazy(trajectory: Source, observable: Any, perturbation: Any, client: Any, **labels: Any) -> xr.DataArray | None:
+    """Return the record unread, where it is to be gone through in blocks; None where it is to be read."""
+    simple = perturbation is None and (observable is None or (isinstance(observable, str) and observable == "mean"))
+    if client is not None and not simple:
+        raise InputError(
+            "client= is for the response of the state to kicks, observable and perturbation of their own were passed: "
+            "leave client out (the record is then kept on disk where it is larger than memory)."
+        )
+    if not simple or (client is None and not _may_be_large(trajectory)):
+        return None
+    lazy = open_lazily(trajectory, **labels)
+    if client is None:
+        return lazy if lazy is not None and lazy.nbytes > memory_limit() else None
+    if lazy is None:
+        need = "its parts have different lengths" if isinstance(trajectory, list) else "it is in memory"
+        raise InputError(
+            f"client= is for a record on disk or in an array of Dask, {need if has_dask() else 'and Dask is missing'}: "
+            + (
+                "pass its file, or da.chunk(member=1), or leave client out."
+                if has_dask()
+                else 'pip install "gfdt[dask]".'
+            )
+        )
+    return lazy
+
+
+def _may_be_large(trajectory: Any) -> bool:
+    """Whether it is worth opening without reading."""
+    parts = trajectory if isinstance(trajectory, list | tuple) else [trajectory]
+    return not any(isinstance(part, np.ndarray) for part in parts)
 
 
 def _check_options(correction: str, confidence: float | None) -> None:
@@ -238,15 +300,13 @@ def _told_of_its_state(score: Score, request: Request) -> Score:
 
 
 def _estimate(
-    request: Request,
+    ready: Summary,
     plan: tuple[Perturbation, bool],
     observable: Any,
     correction: str,
     confidence: float | None,
-    progress: bool | None,
 ) -> xr.Dataset:
     """The response with one score."""
-    ready = prepare(request, progress=progress, errors_wanted=confidence is not None)
     found = find_correction(
         _mode(correction, ready.score),
         ready.stein,
@@ -283,7 +343,7 @@ def _estimate(
         correction_summary=_summary(found, estimates),
         noise_level=_attribute(ready.score.noise_level_),
         score_verdict=departure.verdict,
-        **attributes(ready.score, ready.trajectory),
+        **attributes(ready.score, ready.fingerprint),
         stein_departure=departure.excess,
         stein_worst=float(np.abs(departure.measured - departure.identity)[departure.worst]),
         stein_worst_stderr=float(departure.stderr[departure.worst]),
@@ -298,22 +358,14 @@ def _estimate(
     )
 
 
-def _record(ready: Prepared) -> Record:
-    """What observables need to know of the record."""
-    layout: Any = ready.layout
-    values = ready.trajectory.values
-    if layout.dense:
-        spread = np.sqrt(np.diagonal(ready.covariance)).reshape(layout.shape)
-    else:
-        variance = layout.to_physical(ready.covariance)
-        centre = tuple(n // 2 for n in layout.grid)
-        sites = np.sqrt(np.diagonal(variance[:, *centre]) if layout.several else variance[centre])
-        spread = np.broadcast_to(
-            np.reshape(sites, (-1, *[1] * len(layout.grid))[0 if layout.several else 1 :]), layout.shape
-        )
-    examples = values[0][ready.present(0)][:_EXAMPLES].astype(np.float64)
-    low, high = float(np.nanmin(values)), float(np.nanmax(values))
-    return Record(ready.trajectory, layout, ready.mean, spread, low, high, ready.n_samples, examples)
+def _record(ready: Summary) -> Record:
+    """What observables need to know of the record; of one that was streamed, only what the state itself needs."""
+    low, high, examples = -np.inf, np.inf, np.zeros((0, *ready.layout.shape))
+    if isinstance(ready, Prepared):
+        values = ready.trajectory.values
+        examples = values[0][ready.present(0)][:_EXAMPLES].astype(np.float64)
+        low, high = float(np.nanmin(values)), float(np.nanmax(values))
+    return Record(ready.trajectory, ready.layout, ready.mean, ready.spread(), low, high, ready.n_samples, examples)
 
 
 def _side_by_side(parts: list[xr.Dataset], names: list[str]) -> xr.Dataset:
@@ -339,7 +391,7 @@ def _attribute(noise_level: float | NDArray[np.float64]) -> float | NDArray[np.f
     return float(levels[0]) if levels.size == 1 else np.ravel(np.asarray(noise_level, dtype=np.float64))
 
 
-def _error_lags(estimates: list[Estimate], ready: Prepared) -> str:
+def _error_lags(estimates: list[Estimate], ready: Summary) -> str:
     used = min(item.n_error_lags for item in estimates)
     return "" if used == ready.lags.size else f"; errors at {used} of {ready.lags.size} lags, interpolated between"
 

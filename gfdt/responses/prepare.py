@@ -9,7 +9,6 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,14 +16,15 @@ from tqdm import tqdm
 
 from gfdt.errors import InputError, ReliabilityWarning
 from gfdt.record import complete_times, scratch, time_blocks
-from gfdt.responses.algebra import Algebra
 from gfdt.responses.bound import RESULT_NAMES
 from gfdt.responses.layout import FullMatrix, Homogeneous, Layout
+from gfdt.responses.summary import Request, Summary
 from gfdt.responses.sums import UnitSums
 from gfdt.responses.units import MAX_SERIES, MIN_MEMBERS, Unit, resampling_units
 from gfdt.scores.analytic import AnalyticScore
 from gfdt.scores.base import Score
 from gfdt.scores.labels import in_order
+from gfdt.scores.values import checked_values
 from gfdt.trajectory import Source, fingerprint, homogeneous_dims, load_trajectory, state_dims, time_step, time_unit
 from gfdt.validation import is_number, shown
 
@@ -32,88 +32,45 @@ if TYPE_CHECKING:
     import xarray as xr
     from numpy.typing import NDArray
 
-__all__ = ["Prepared", "Request", "check_arguments", "prepare"]
+__all__ = ["Prepared", "check_arguments", "choose_units", "prepare", "series_chosen"]
 
 _MAX_BYTES = 2 * 2**30  # of per-unit t = 0 matrices
 # 256 blocks know a standard error to 4 %, and long ones have small end effects; every one costs a response in time and
 # memory, so that large matrices get by with 16, which know it to 18 %.
 _MOST_BLOCKS, _MOST_NUMBERS, _FEWEST_BLOCKS = 256, 2**21, 16
+_SERIES_VALUES = 2**24  # of the series that tell the slowest time; 256 MiB of complex numbers
 
 
 @dataclass(frozen=True)
-class Request:
-    """Validated arguments: what is to be computed from what.
-
-    Attributes
-    ----------
-    trajectory : the record (member, time, *state), its dims ordered as the score's
-    score : Score
-    layout : FullMatrix or Homogeneous
-    lags : (n_lags,) in samples
-    """
-
-    trajectory: xr.DataArray
-    score: Score
-    layout: Layout
-    lags: NDArray[np.int64]
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """Everything that responses to any perturbation are made of.
+class Prepared(Summary):
+    """A record with its series, from which responses of any observable to any perturbation can be made.
 
     Attributes
     ----------
     trajectory : the validated record (member, time, *state), its dims ordered as the score's; NaN where missing
     there : (member, time) bool, or None where no sample is missing
-    score : Score
-    layout : FullMatrix or Homogeneous
-    lags : (n_lags,) in samples
-    stein : UnitSums of M, (unit, ...)
-    conjugate_units : UnitSums of B itself, (unit, d)
-    mean_errors : (unit, d), each unit's contribution to the error of m
-    units : the resampling units
-    mean, conjugate : m, and B for every state (member, time, *state)
-    covariance : C, in the layout's basis
-    fitted_here : whether the score was fitted on this very record, which ties its errors to the record's
-    unit_text : how the units were chosen
+    conjugate : B for every state (member, time, *state)
     """
 
-    trajectory: xr.DataArray
     there: NDArray[np.bool_] | None
-    score: Score
-    layout: Layout
-    lags: NDArray[np.int64]
-    stein: UnitSums
-    conjugate_units: UnitSums
-    mean_errors: NDArray[np.float64]
-    units: list[Unit]
-    mean: NDArray[np.float64]
     conjugate: NDArray[Any]
-    covariance: NDArray[Any]
-    fitted_here: bool
-    unit_text: str
 
-    @cached_property
-    def algebra(self) -> Algebra:
-        """Of the layout, on the support of C."""
-        return self.layout.algebra(self.covariance)
+    def fingerprint(self) -> str:
+        """Return the digest of the record's values."""
+        return fingerprint(self.trajectory)
 
-    @cached_property
-    def parametric(self) -> NDArray[Any]:
-        """P = C (C + sigma^2)^-1."""
-        return self.layout.parametric(self.covariance, self.score.noise_level_)
-
-    @property
-    def conjugate_mean(self) -> NDArray[np.float64]:
-        """<B>, which is zero for an exact score; one number for all sites of a homogeneous field."""
-        mean = self.conjugate_units.mean().reshape(self.layout.shape)
-        return self.layout.site_mean(mean)
-
-    @property
-    def n_samples(self) -> int:
-        """Number of states there are."""
-        return int(self.conjugate_units.counts.sum())
+    def memory(self, modes: NDArray[np.int64]) -> NDArray[Any]:
+        """Return C(t)/C(0) of some wavenumbers of a homogeneous field of one variable, (lag, mode)."""
+        sums = np.zeros((self.lags.size, modes.size), dtype=np.complex128)
+        counts = np.zeros(self.lags.size)
+        for member in range(self.trajectory.sizes["member"] if modes.size else 0):
+            x = self.layout.transform(self.centred(member))[..., modes]
+            there = self.present(member)
+            for index, lag in enumerate(self.lags):
+                sums[index] += (x[lag:] * x[: len(x) - lag].conj()).sum(axis=0)
+                counts[index] += (there[lag:] & there[: len(x) - lag]).sum()
+        mean = sums / np.maximum(counts, 1)[:, None]
+        return mean / np.where(mean[0] != 0, mean[0], 1.0)
 
     def present(self, member: int) -> NDArray[np.bool_]:
         """Which samples of a member there are, (time,)."""
@@ -224,10 +181,18 @@ def check_arguments(
     dims: Sequence[str] | None = None,
     dt: float | None = None,
     gaps: bool = False,
+    lazily: bool = False,
 ) -> Request:
-    """Validate every argument, which are those of :func:`gfdt.response`; no score is evaluated yet."""
+    """Validate every argument, which are those of :func:`gfdt.response`; no score is evaluated yet.
+
+    With ``lazily`` the trajectory comes from :func:`gfdt.lazy.open_lazily` and stays unread.
+    """
     score = _usable_score(score)
-    array = _aligned(load_trajectory(trajectory, var=var, dims=dims, dt=dt, gaps=gaps), score)
+    if lazily:
+        array: xr.DataArray = trajectory  # type: ignore[assignment]
+    else:
+        array = load_trajectory(trajectory, var=var, dims=dims, dt=dt, gaps=gaps)
+    array = _aligned(array, score)
     lags = _lags(array, max_lag, lag_stride)
     names = state_dims(array)
     shape = tuple(array.sizes[dim] for dim in names)
@@ -310,15 +275,7 @@ def _conjugate_variable(
         for member, times in time_blocks(x.shape):
             states = x[member, times]
             kept = slice(None) if there is None else there[member, times]
-            value = np.asarray(score(states[kept]))
-            if not (np.issubdtype(value.dtype, np.floating) or np.issubdtype(value.dtype, np.integer)):
-                raise InputError(
-                    f"the score returned {value.dtype} values: it must return real numbers, grad log rho(x)."
-                )
-            if not np.isfinite(value).all():
-                raise InputError(
-                    f"the score returned NaN or inf for member {member}: check its formula, or fit it again."
-                )
+            value = checked_values(score, states[kept], f" for member {member}")
             if there is not None:
                 out[member, times] = 0.0
             out[member, times][kept] = -value
@@ -332,20 +289,47 @@ def _units(
     # Only when blocks are needed is the slowest time looked for, in the basis the response is computed in.
     if x.shape[0] >= MIN_MEMBERS:
         return resampling_units(x.reshape(*x.shape[:2], -1)[:, :, :1])
-    # A sample of the components, so that the copy stays small.
-    n_series = layout.size if isinstance(layout, FullMatrix) else layout.n_modes * layout.n_variables
-    chosen = np.unique(np.linspace(0, n_series - 1, MAX_SERIES).astype(np.int64))
+    chosen, stride = series_chosen(layout, x.shape[0], x.shape[1])
     series = []
     for member in range(x.shape[0]):
         pieces = []
         for _, times in time_blocks((1, *x.shape[1:])):
-            centred = x[member, times] - mean
+            some = np.arange(-(-times.start // stride) * stride, times.stop, stride)
+            centred = x[member, some] - mean
             if there is not None:
-                centred[~there[member, times]] = 0.0
+                centred[~there[member, some]] = 0.0
             pieces.append(layout.transform(centred).reshape(len(centred), -1)[:, chosen])
         series.append(np.concatenate(pieces))
+    kept = None if there is None else there[:, ::stride]
+    return choose_units(np.stack(series), layout, x.shape[1], stride, kept, warn=warn)
+
+
+def series_chosen(layout: Layout, members: int, times: int) -> tuple[NDArray[np.int64], int]:
+    """Return which series tell the slowest time, and every how many samples: a bounded copy, however long the record.
+
+    A stride makes a time that is shorter look half as long as the stride, and so blocks too long, never too short.
+    """
+    n_series = layout.size if isinstance(layout, FullMatrix) else layout.n_modes * layout.n_variables
+    chosen = np.unique(np.linspace(0, n_series - 1, MAX_SERIES).astype(np.int64))
+    return chosen, max(1, -(-members * times * chosen.size // _SERIES_VALUES))
+
+
+def choose_units(
+    series: NDArray[Any],
+    layout: Layout,
+    times: int,
+    stride: int,
+    there: NDArray[np.bool_] | None,
+    *,
+    warn: bool,
+) -> tuple[list[Unit], str]:
+    """Cut a record of few members into blocks, by the centred series (member, time/stride, column) of some components.
+
+    ``there`` (member, time/stride) says which of these samples there are; ``times`` is the length of the record.
+    """
     affordable = max(_FEWEST_BLOCKS, _MOST_NUMBERS // layout.size**2) if layout.dense else _MOST_BLOCKS
-    return resampling_units(np.stack(series), warn=warn, most=min(_MOST_BLOCKS, affordable), there=there)
+    most = min(_MOST_BLOCKS, affordable)
+    return resampling_units(series, warn=warn, most=most, there=there, stride=stride, times=times)
 
 
 def _mean(values: NDArray[Any], there: NDArray[np.bool_] | None) -> NDArray[np.float64]:

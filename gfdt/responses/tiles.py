@@ -21,7 +21,7 @@ import numpy as np
 
 from gfdt.responses.accumulate import Tile
 from gfdt.responses.correction import Correction, find_control
-from gfdt.responses.prepare import Prepared
+from gfdt.responses.summary import Summary
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -74,8 +74,8 @@ class StateDeparture:
     memory: NDArray[Any]
 
     @classmethod
-    def of(cls, ready: Prepared, correction: Correction) -> StateDeparture:
-        """Of a prepared record and its correction."""
+    def of(cls, ready: Summary, correction: Correction) -> StateDeparture:
+        """Of a record and its correction."""
         regressor = correction.divide(ready.stein.influence())
         added = np.flatnonzero(correction.added) if correction.added is not None else np.empty(0, dtype=np.int64)
         return cls(
@@ -83,7 +83,7 @@ class StateDeparture:
             regressor if correction.weight is None else (1 - correction.weight) * regressor,
             regressor,
             added,
-            _memory(ready, added),
+            ready.memory(added),
         )
 
     def rows(self, columns: slice) -> StateDeparture:
@@ -93,7 +93,7 @@ class StateDeparture:
 
 
 def finish(
-    tile: Tile, ready: Prepared, correction: Correction, *, state: StateDeparture | None, errors_wanted: bool
+    tile: Tile, ready: Summary, correction: Correction, *, state: StateDeparture | None, errors_wanted: bool
 ) -> TileResult:
     """Correct a tile and propagate the errors of its units.
 
@@ -155,21 +155,7 @@ def finish(
     )
 
 
-def _memory(ready: Prepared, modes: NDArray[np.int64]) -> NDArray[Any]:
-    """C(t)/C(0) of some wavenumbers of a homogeneous field, (lag, mode)."""
-    sums = np.zeros((ready.lags.size, modes.size), dtype=np.complex128)
-    counts = np.zeros(ready.lags.size)
-    for member in range(ready.trajectory.sizes["member"] if modes.size else 0):
-        x = ready.layout.transform(ready.centred(member))[..., modes]
-        there = np.ones(len(x), dtype=bool) if ready.there is None else ready.there[member]
-        for index, lag in enumerate(ready.lags):
-            sums[index] += (x[lag:] * x[: len(x) - lag].conj()).sum(axis=0)
-            counts[index] += (there[lag:] & there[: len(x) - lag]).sum()
-    mean = sums / np.maximum(counts, 1)[:, None]
-    return mean / np.where(mean[0] != 0, mean[0], 1.0)
-
-
-def _lags_of_errors(tile: Tile, ready: Prepared) -> NDArray[np.int64]:
+def _lags_of_errors(tile: Tile, ready: Summary) -> NDArray[np.int64]:
     """All lags, or as many as the cost of R E_u for full matrices allows, ends included."""
     n_units, n_lags, *rest = tile.raw.sums.shape
     if tile.slope is None or not ready.layout.dense or rest[-1] != ready.layout.size:

@@ -46,11 +46,14 @@ def resampling_units(
     warn: bool = True,
     most: int | None = None,
     there: NDArray[np.bool_] | None = None,
+    stride: int = 1,
+    times: int | None = None,
 ) -> tuple[list[Unit], str]:
     """Choose the units for a centred array of shape (member, time, components), of at most a few components.
 
     ``warn`` is False where no error bar is wanted; ``most`` bounds the number of blocks, which are longer then;
-    ``there`` (member, time) says which samples there are (zero where not).
+    ``there`` (member, time) says which samples there are (zero where not). The array may hold every ``stride``-th of
+    the ``times`` samples only.
 
     Returns
     -------
@@ -62,10 +65,10 @@ def resampling_units(
     ReliabilityWarning
         If the record is shorter than eight blocks of ten coherence times.
     """
-    members, times = values.shape[:2]
+    members, times = values.shape[0], times or values.shape[1]
     if members >= MIN_MEMBERS:
         return [Unit(m, 0, times) for m in range(members)], f"{members} members"
-    tau = max(coherence_time(values[:, :, j], there) for j in range(values.shape[2]))
+    tau = stride * max(coherence_time(values[:, :, j], there) for j in range(values.shape[2]))
     length = max(int(np.ceil(_BLOCK_TIMES * tau)), 1)
     per_member = max(times // length, 1)
     if members * per_member < MIN_BLOCKS:
