@@ -1,7 +1,7 @@
 """Command line: ``python -m simulators SYSTEM [options] --out run.nc``.
 
-Standard output carries the path of the result and nothing else; progress and errors go to standard error. Exit
-codes: 0 done, 2 refused or failed, 130 interrupted.
+Standard output carries the path of the result and nothing else, with ``--client`` one path a line; progress and errors
+go to standard error. Exit codes: 0 done, 2 refused or failed, 130 interrupted.
 """
 
 import argparse
@@ -23,10 +23,11 @@ import numpy as np
 from simulators.checks import show
 from simulators.config import read_config
 from simulators.errors import ParameterError, SimulatorError
+from simulators.members import members_from_text, with_members
 from simulators.plan import Plan
 from simulators.registry import SYSTEMS, build_system, check_keys, simulate_arguments
 from simulators.streams import member_stream
-from simulators.system import System, check_flags
+from simulators.system import System, check_cluster, check_flags
 
 __all__ = ["main"]
 
@@ -40,9 +41,16 @@ def _time_or_auto(text: str) -> float | str:
         raise argparse.ArgumentTypeError(f"{show(text)} is neither a number nor auto") from error
 
 
+def _members(text: str) -> int | range:
+    try:
+        return members_from_text(text)
+    except ParameterError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
 # Options of every subcommand: name, argument of simulate(), type, help.
 _OPTIONS: tuple[tuple[str, str, Callable[[str], Any], str], ...] = (
-    ("--members", "n_members", int, "number of independent members (default 1)"),
+    ("--members", "n_members", _members, "number of independent members (default 1), or a range of them: 64:128"),
     ("--duration", "duration", float, "length of the record in time units (default 100)"),
     ("--save-every", "save_every", float, "time between snapshots (default 1)"),
     (
@@ -53,9 +61,16 @@ _OPTIONS: tuple[tuple[str, str, Callable[[str], Any], str], ...] = (
     ),
     ("--dt", "dt", float, "largest time step (default: the system's own)"),
     ("--seed", "seed", int, "root of the random streams (default 0)"),
-    ("--workers", "workers", int, "threads (default: all cores)"),
+    ("--workers", "workers", int, "threads (default: all cores, with --client 1 for each task)"),
     ("--dtype", "dtype", str, "precision of the record: float64 (default) or float32"),
     ("--out", "out", str, "netCDF file to write"),
+    (
+        "--client",
+        "client",
+        str,
+        "address of a Dask scheduler, tcp://...: simulate on its workers, in parts beside --out (run_000000-000015.nc)",
+    ),
+    ("--members-per-task", "members_per_task", int, "members of a part (default: four parts for each thread)"),
 )
 # Parameters of other types are flags (bool) or matrices, given as JSON text.
 _CONVERTERS: dict[str, Callable[[str], Any]] = {"int": int, "float": float, "str": str}
@@ -126,6 +141,7 @@ def _one_line(error: BaseException) -> str:
 def _run(options: dict[str, Any]) -> int:
     name = options["system"]
     parameters, simulate = read_config(options["config"], name) if options["config"] else ({}, {})
+    simulate = with_members(simulate)
     check_keys(simulate, simulate_arguments(), "simulate argument")
     known = fields(SYSTEMS[name])  # type: ignore[arg-type]
     parameters = parameters | {f.name: options[f.name] for f in known if options[f.name] is not None}
@@ -137,8 +153,9 @@ def _run(options: dict[str, Any]) -> int:
     if simulate.get("out") is None:
         raise ParameterError("no output file: expected --out run.nc (or out under [simulate]), or --dry-run")
     with _log_to_stderr():
-        system.simulate(**simulate).close()
-    print(simulate["out"])
+        dataset = system.simulate(**simulate)
+        dataset.close()
+    print(*dataset.encoding.get("parts", [simulate["out"]]), sep="\n")
     return 0
 
 
@@ -163,11 +180,15 @@ def _describe(system: System, simulate: dict[str, Any]) -> None:
     from simulators.engine import check_memory
     from simulators.target import check_target
 
-    files = ("out", "overwrite", "resume", "progress")
-    check_flags(**{key: simulate[key] for key in files[1:] if key in simulate})
-    plan = system.plan(**{key: value for key, value in simulate.items() if key not in files})
+    flags, files = ("overwrite", "resume", "progress"), ("out", "client", "members_per_task")
+    check_flags(**{key: simulate[key] for key in flags if key in simulate})
+    check_cluster(simulate.get("client"), simulate.get("members_per_task"))
+    request = {key: value for key, value in simulate.items() if key not in flags + files}
+    if simulate.get("client") is not None:
+        _describe_parts(system, request, **{key: simulate.get(key) for key in (*files, "overwrite")})
+        return
+    plan = system.plan(**request)
     layout = system.record_layout(plan)
-    shape = (plan.n_members, plan.n_snapshots, *layout.shape)
     n_bytes = plan.n_bytes(layout)
     check_memory(plan, layout, in_memory=simulate.get("out") is None)
     if simulate.get("out") is not None:
@@ -186,12 +207,48 @@ def _describe(system: System, simulate: dict[str, Any]) -> None:
         spinup, extra = f"{plan.n_spinup} snapshots of spin-up", ""
         seconds *= 1 + plan.n_spinup / plan.n_snapshots
     writing = 0.0 if simulate.get("out") is None else n_bytes / _BYTES_PER_SECOND
-    dims = ", ".join(f"{dim}={size}" for dim, size in zip(("member", "time", *layout.dims), shape, strict=True))
     print(
-        f"would write {simulate.get('out') or '(no --out given)'}: {', '.join(layout.variables)}({dims}), "
-        f"{plan.dtype}, {n_bytes / 1e6:.3g} MB; dt = {plan.dt:g}, {plan.n_steps} steps per snapshot, {spinup}; "
+        f"would write {simulate.get('out') or '(no --out given)'}: {_contents(system, plan)}, {spinup}; "
         f"about {seconds * plan.n_snapshots + writing:.3g} s{extra} on {plan.workers} threads\n"
         f"parameters: {json.dumps(system.parameters())}",
+        file=sys.stderr,
+    )
+
+
+def _contents(system: System, plan: Plan) -> str:
+    """Return what is in the record of a run."""
+    layout = system.record_layout(plan)
+    sizes = (plan.n_members, plan.n_snapshots, *layout.shape)
+    dims = ", ".join(f"{dim}={size}" for dim, size in zip(("member", "time", *layout.dims), sizes, strict=True))
+    return (
+        f"{', '.join(layout.variables)}({dims}), {plan.dtype}, {plan.n_bytes(layout) / 1e6:.3g} MB; dt = {plan.dt:g}, "
+        f"{plan.n_steps} steps per snapshot"
+    )
+
+
+def _describe_parts(
+    system: System, request: dict[str, Any], *, client: Any, out: Any, members_per_task: Any, overwrite: bool | None
+) -> None:
+    """Say what a run on a cluster would write, and about how long it would take."""
+    from simulators.cluster import connected, divide_run
+    from simulators.parts import check_room, part_file, place_of_parts
+
+    plan = system.plan_of_parts(**request)
+    place_of_parts(out)
+    with connected(client) as cluster:
+        run = divide_run(system, plan, cluster, members_per_task=members_per_task, out=out, overwrite=bool(overwrite))
+    check_room(system, plan, run.place, run.todo)
+    longest = max(map(len, run.todo), default=0)
+    seconds = 0.0
+    if run.todo:
+        one = system.plan_of_parts(**request | {"n_members": longest})
+        n_rounds = math.ceil(len(run.todo) / max(1, run.n_threads))
+        seconds = n_rounds * _seconds_per_snapshot(system, one) * (plan.n_snapshots + plan.n_spinup)
+    first, last = part_file(run.place, run.parts[0]), part_file(run.place, run.parts[-1])
+    print(
+        f"would write {len(run.todo)} of {len(run.parts)} parts, {first} to {last.name}, of at most {longest} members: "
+        f"{_contents(system, plan)}, {plan.n_spinup} snapshots of spin-up; about {seconds:.3g} s on {run.n_threads} "
+        f"threads as fast as this one\nparameters: {json.dumps(system.parameters())}",
         file=sys.stderr,
     )
 

@@ -8,7 +8,7 @@
     n = 32
 
     [simulate]              # arguments of simulate()
-    n_members = 8
+    n_members = 8           # or members = "64:128" for a part of an ensemble
     duration = 100.0
     save_every = 1.0
 """

@@ -18,7 +18,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,9 +33,6 @@ from simulators.schema import Layout, Schema, make_schema
 from simulators.stationarity import describe
 from simulators.streams import member_stream, resolve_entropy
 from simulators.target import claim_target
-
-if TYPE_CHECKING:
-    import xarray as xr
 
 __all__ = ["BLOCK_BYTES", "BLOCK_DRAWS", "Stepper", "add_in_place", "check_memory", "run_plan"]
 
@@ -124,8 +121,7 @@ def run_plan(
     plan: Plan,
     stepper: Stepper,
     *,
-    name: str,
-    parameters: dict[str, Any],
+    config: dict[str, Any],
     layout: Layout,
     title: str,
     references: str,
@@ -134,8 +130,9 @@ def run_plan(
     overwrite: bool = False,
     resume: bool = False,
     progress: bool | None = None,
-) -> "xr.Dataset":
-    """Simulate `plan` and return the labelled trajectory.
+    after_block: Callable[[], None] | None = None,
+) -> Sink:
+    """Simulate `plan` to memory or to a file.
 
     Parameters
     ----------
@@ -143,16 +140,21 @@ def run_plan(
         Checked request.
     stepper : Stepper
         The moves of one member.
-    name, parameters, layout, title, references
+    config : dict
+        What repeats the run: name and parameters of the system, and the arguments of ``simulate``.
+    layout, title, references
         Identity of the system, for the record.
     constants : dict, optional
         As in `simulators.schema.make_schema`.
     out, overwrite, resume, progress
         As in `simulators.system.System.simulate`.
+    after_block : callable, optional
+        Called after each block, when it has been kept. What it raises ends the run, which can then be resumed.
 
     Returns
     -------
-    xarray.Dataset
+    Sink
+        Finished; ``dataset()`` is the labelled trajectory.
 
     Raises
     ------
@@ -165,7 +167,7 @@ def run_plan(
     ResumeError
         If the unfinished file is damaged or belongs to another run.
     """
-    config: dict[str, Any] = {"system": name, "parameters": parameters, "simulate": plan.request()}
+    config = config | {"simulate": dict(config["simulate"])}
     target: AbstractContextManager[Path | None] = nullcontext()
     if out is not None:
         target = claim_target(out, overwrite=overwrite, resume=resume, n_bytes=plan.n_bytes(layout))
@@ -189,14 +191,14 @@ def run_plan(
         plan, schema = _after_spinup(plan, schema, result)
         fresh = checkpoint is None
         if checkpoint is None:
-            streams = [member_stream(entropy, member) for member in range(plan.n_members)]
+            streams = [member_stream(entropy, member) for member in plan.members]
             states = list(pool.map(stepper.start, streams))
             checkpoint = Checkpoint(0, entropy, config, states, streams)
         # the file comes last, so that nothing which fails before leaves one
         written = checkpoint.done > plan.n_spinup
         sink: Sink = MemorySink(schema) if path is None else FileSink(path, schema, fresh=fresh, written=written)
         try:
-            _advance_all(plan, stepper, layout, checkpoint, schema, sink, pool, progress)
+            _advance_all(plan, stepper, layout, checkpoint, schema, sink, pool, progress, after_block)
         except BaseException as error:
             pool.shutdown(wait=True, cancel_futures=True)
             # the same numbers would end in the same way
@@ -204,7 +206,8 @@ def run_plan(
             if isinstance(error, KeyboardInterrupt) and advice is not None:
                 error.add_note(advice)
             raise
-        return sink.finish()
+        sink.finish()
+        return sink
 
 
 def _interrupted(path: Path, plan: Plan, stepper: Stepper, layout: Layout, config: dict[str, Any]) -> Checkpoint | None:
@@ -238,6 +241,7 @@ def _advance_all(
     sink: Sink,
     pool: ThreadPoolExecutor,
     progress: bool | None,
+    after_block: Callable[[], None] | None,
 ) -> None:
     from tqdm import tqdm
 
@@ -257,6 +261,8 @@ def _advance_all(
                     sink.label(schema)
                 sink.commit(0, None, checkpoint)
                 bar.update(checkpoint.done - bar.n)
+                if after_block is not None:
+                    after_block()
         n_total = bar.total = plan.n_spinup + plan.n_snapshots
         length = _block_length(plan, layout, plan.dtype)
         spinup = _blocks(length, checkpoint.done, plan.n_spinup)
@@ -272,6 +278,8 @@ def _advance_all(
             sink.commit(start - plan.n_spinup, None if spinning_up else block, checkpoint)
             bar.set_description(None, refresh=False)
             bar.update(stop - start)
+            if after_block is not None:
+                after_block()
 
 
 def _spin_up(
@@ -331,7 +339,7 @@ def _watch(block: Block, plan: Plan, first: int, advice: str) -> None:
     with np.errstate(over="ignore", invalid="ignore"):
         if all(np.isfinite(values.sum()) for values in block):
             return
-    for member, records in enumerate(zip(*block, strict=True)):
+    for member, records in zip(plan.members, zip(*block, strict=True), strict=True):
         bad = ~np.all([np.isfinite(record).reshape(len(record), -1).all(axis=1) for record in records], axis=0)
         if bad.any():
             time = (first + int(np.argmax(bad))) * plan.save_every

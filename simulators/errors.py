@@ -1,9 +1,13 @@
 """What can go wrong in a simulation; every message says what was found, what was expected and how to fix it."""
 
+from typing import Any
+
 __all__ = [
     "BlowUpError",
+    "ClusterError",
     "NoScoreError",
     "NotStationaryError",
+    "OutputBusyError",
     "OutputError",
     "OutputExistsError",
     "ParameterError",
@@ -28,6 +32,10 @@ class OutputExistsError(OutputError, FileExistsError):
     """The output file is already there and ``overwrite=True`` was not given."""
 
 
+class OutputBusyError(OutputError):
+    """Another run is writing the output file."""
+
+
 class ResumeError(SimulatorError, ValueError):
     """The unfinished file on disk does not belong to the run that was asked to continue it."""
 
@@ -38,6 +46,10 @@ class NoScoreError(SimulatorError, NotImplementedError):
 
 class NotStationaryError(SimulatorError, RuntimeError):
     """``spinup="auto"`` gave up: after the longest time the run still drifts, or is too short to tell."""
+
+
+class ClusterError(SimulatorError, RuntimeError):
+    """The Dask cluster of a run cannot be reached, has no workers, or was lost."""
 
 
 class BlowUpError(SimulatorError, ArithmeticError):
@@ -60,8 +72,13 @@ class BlowUpError(SimulatorError, ArithmeticError):
         self.member = member
         self.time = time
         self.dt = dt
+        self.advice = advice
         super().__init__(
             f"member {member} is no longer finite at time {time:g} (dt = {dt:g}): "
             f"expected a bounded trajectory; try a smaller dt, for example dt={dt / 2:g}, "
             "and check that the parameters describe a stable system" + (f"; {advice}" if advice else "")
         )
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Be rebuilt from the arguments, not from the message: an error may come from another process."""
+        return type(self), (self.member, self.time, self.dt, self.advice), self.__dict__

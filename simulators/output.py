@@ -10,10 +10,12 @@ The netCDF variable has a fixed size and contiguous storage, allocated when the 
 then change raw data only, never HDF5's metadata, and a file interrupted in a write still opens.
 """
 
+import contextlib
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,9 +26,10 @@ from simulators.schema import Schema
 from simulators.target import part_path, remove_leftovers, state_path
 
 if TYPE_CHECKING:
+    import netCDF4
     import xarray as xr
 
-__all__ = ["Block", "FileSink", "MemorySink", "Sink"]
+__all__ = ["Block", "FileSink", "MemorySink", "Sink", "read_config_json"]
 
 # One array for each variable.
 Block = list[NDArray[Any]]
@@ -47,8 +50,12 @@ class Sink(Protocol):
         """Keep a filled block (None during the spin-up) and the state that follows it."""
         ...
 
-    def finish(self) -> "xr.Dataset":
-        """Return the whole trajectory."""
+    def finish(self) -> None:
+        """Make the trajectory, which is complete now, available."""
+        ...
+
+    def dataset(self) -> "xr.Dataset":
+        """Return the finished trajectory."""
         ...
 
     def abandon(self, *, hopeless: bool) -> str | None:
@@ -80,7 +87,10 @@ class MemorySink:
     def commit(self, start: int, block: Block | None, checkpoint: Checkpoint) -> None:
         """Do nothing: the block is already in place."""
 
-    def finish(self) -> "xr.Dataset":
+    def finish(self) -> None:
+        """Do nothing: all blocks are already in place."""
+
+    def dataset(self) -> "xr.Dataset":
         """Return the trajectory in memory."""
         return self._schema.dataset(self._data)
 
@@ -142,12 +152,10 @@ class FileSink:
 
     def commit(self, start: int, block: Block | None, checkpoint: Checkpoint) -> None:
         """Write the block, close the file, then replace the checkpoint."""
-        import netCDF4
-
         if block is not None:
             # opened and closed for each block: a few milliseconds, and no dirty library buffers to lose in a kill
             try:
-                with netCDF4.Dataset(part_path(self._path), "r+") as file:
+                with _opened(part_path(self._path), "r+") as file:
                     for name, values in zip(self._schema.variables, block, strict=True):
                         file.variables[name][:, start : start + values.shape[1]] = values
             except (OSError, RuntimeError) as error:  # RuntimeError is how netCDF4 reports HDF5 failures
@@ -163,10 +171,8 @@ class FileSink:
                 "mend that and run the same command with resume"
             ) from error
 
-    def finish(self) -> "xr.Dataset":
-        """Give the file its final name and open it lazily."""
-        import xarray as xr
-
+    def finish(self) -> None:
+        """Give the file its final name."""
         try:
             os.replace(part_path(self._path), self._path)
         except OSError as error:
@@ -175,6 +181,11 @@ class FileSink:
                 "complete; rename it by hand"
             ) from error
         remove_leftovers(self._path)
+
+    def dataset(self) -> "xr.Dataset":
+        """Open the file lazily."""
+        import xarray as xr
+
         return xr.open_dataset(self._path, engine="netcdf4")
 
     def abandon(self, *, hopeless: bool) -> str | None:
@@ -185,12 +196,63 @@ class FileSink:
         return f"the blocks so far are in {part_path(self._path)}; run the same command with resume to continue"
 
 
+@contextlib.contextmanager
+def _opened(path: Path, mode: Literal["r", "r+", "w"]) -> Iterator["netCDF4.Dataset"]:
+    """Open a file with netCDF4, which is not thread-safe: under the lock that xarray holds when it reads."""
+    import netCDF4
+    from xarray.backends.netCDF4_ import NETCDF4_PYTHON_LOCK
+
+    with NETCDF4_PYTHON_LOCK:
+        file = netCDF4.Dataset(path, mode, format="NETCDF4")
+        try:
+            yield file
+        finally:
+            try:
+                file.close()
+            except (OSError, RuntimeError):
+                with contextlib.suppress(OSError, RuntimeError):
+                    _let_go(path)
+                    file.close()
+                raise
+
+
+def _let_go(path: Path) -> None:
+    """Take a file away from HDF5, which cannot close it: what it still wants to write goes nowhere.
+
+    As long as the disk is full HDF5 cannot write its last buffer, and without that it does not close. The file would
+    stay open and locked until the process ends; if it were opened again, to resume, it would be the same open file to
+    HDF5. Nothing is lost: the block that failed is not in the checkpoint.
+    """
+    import fcntl
+
+    place = os.stat(path)
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    try:
+        for descriptor in map(int, os.listdir("/dev/fd")):
+            with contextlib.suppress(OSError):  # the one that listed them is closed by now
+                writes = fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDWR
+                if writes and os.path.samestat(os.fstat(descriptor), place):
+                    os.dup2(nowhere, descriptor, inheritable=False)
+    finally:
+        os.close(nowhere)
+
+
+def read_config_json(path: Path) -> Any:
+    """Return what ``config_json`` in a file of a run says.
+
+    Raises
+    ------
+    OSError, RuntimeError, AttributeError, TypeError, ValueError
+        If it cannot be read, or says nothing.
+    """
+    with _opened(path, "r") as file:
+        return json.loads(file.getncattr("config_json"))
+
+
 def _create(path: Path, schema: Schema) -> None:
     """Write the whole file except the numbers, and allocate their room."""
-    import netCDF4
-
     try:
-        with netCDF4.Dataset(path, "w", format="NETCDF4") as file:
+        with _opened(path, "w") as file:
             file.setncatts(schema.attrs)
             for name, (values, attrs) in schema.coordinates.items():
                 file.createDimension(name, len(values))
@@ -218,10 +280,8 @@ def _create(path: Path, schema: Schema) -> None:
 
 def _check_part(path: Path, schema: Schema) -> None:
     """Refuse to write into a file that does not have the layout and the configuration of the run."""
-    import netCDF4
-
     try:
-        with netCDF4.Dataset(path, "r") as file:
+        with _opened(path, "r") as file:
             found = {name: (file.variables[name].shape, file.variables[name].dtype) for name in schema.variables}
             config = json.loads(file.getncattr("config_json"))
     except (OSError, RuntimeError, LookupError, AttributeError, TypeError, ValueError) as error:

@@ -9,6 +9,7 @@ import numpy as np
 
 from simulators.checks import require_flag, require_integer, require_number, show
 from simulators.errors import ParameterError
+from simulators.members import first_and_number, require_members
 from simulators.schema import Layout
 from simulators.stationarity import check_times, longest_spinup
 
@@ -33,8 +34,10 @@ class Plan:
 
     Attributes
     ----------
-    n_members, n_snapshots : int
-        Size of the record.
+    members : range
+        The members simulated.
+    n_snapshots : int
+        Length of the record.
     n_spinup : int
         Save intervals simulated and thrown away first; for ``spinup="auto"`` at most so many.
     spinup_checks : tuple of int
@@ -57,7 +60,7 @@ class Plan:
         The noise increments are saved beside the state.
     """
 
-    n_members: int
+    members: range
     n_snapshots: int
     n_spinup: int
     spinup_checks: tuple[int, ...]
@@ -71,14 +74,19 @@ class Plan:
     dtype: str
     save_noise: bool = False
 
+    @property
+    def n_members(self) -> int:
+        """Number of members."""
+        return len(self.members)
+
     def n_bytes(self, layout: Layout) -> int:
         """Return the size of the record, all variables together."""
         return self.n_members * self.n_snapshots * layout.size * np.dtype(self.dtype).itemsize
 
     def request(self) -> dict[str, Any]:
         """Return the arguments of ``simulate`` that decide the numbers; ``workers`` is not one of them."""
-        request = {
-            "n_members": self.n_members,
+        request: dict[str, Any] = {
+            **first_and_number(self.members),
             "duration": self.duration,
             "save_every": self.save_every,
             "spinup": self.spinup,
@@ -124,7 +132,7 @@ def make_plan(
     ParameterError
         Naming the first value that cannot be used.
     """
-    n_members = require_integer("n_members", n_members, at_least=1, at_most=_MAX_COUNT)
+    members = require_members(n_members)
     save_every = require_number("save_every", save_every, above=0)
     duration = require_number("duration", duration, above=0)
     spinup = default_spinup if spinup is None else spinup
@@ -148,6 +156,8 @@ def make_plan(
             f"duration = {duration:g} is shorter than save_every = {save_every:g}: expected at least one "
             f"snapshot; pass duration >= {save_every:g} or a smaller save_every"
         )
+    if isinstance(n_members, range):
+        _check_part(spinup, seed, needs_spinup=default_spinup != 0)
     step = default_dt if dt is None else require_number("dt", dt, above=0)
     n_steps = 1 if step is None else max(1, math.ceil(_count("save_every", save_every, "dt", step) * (1 - _ROUNDING)))
     checks: tuple[int, ...] = ()
@@ -160,7 +170,7 @@ def make_plan(
         checks = tuple(check_times(default_spinup, save_every))
         n_spinup = checks[-1]
     return Plan(
-        n_members=n_members,
+        members=members,
         n_snapshots=n_snapshots,
         n_spinup=n_spinup,
         spinup_checks=checks,
@@ -170,10 +180,25 @@ def make_plan(
         duration=duration,
         spinup=spinup,
         seed=seed,
-        workers=min(workers, n_members),
+        workers=min(workers, len(members)),
         dtype=name,
         save_noise=save_noise,
     )
+
+
+def _check_part(spinup: float | str, seed: int | None, *, needs_spinup: bool) -> None:
+    """Refuse what would keep a range of members from being a part of one ensemble."""
+    if seed is None:
+        raise ParameterError(
+            "seed = None with a range of members: expected an integer, as parts with other seeds do not belong to one "
+            "ensemble; pass for example seed=0"
+        )
+    if spinup == "auto" and needs_spinup:
+        raise ParameterError(
+            "spinup = 'auto' with a range of members: expected a length, as 'auto' looks at all members of a run "
+            "together and each part would find its own; find it once with a small run, "
+            "ds = system.simulate(8, ..., spinup='auto'), and pass spinup=float(ds.attrs['spinup_time'])"
+        )
 
 
 def _count(name: str, time: float, unit: str, interval: float) -> float:

@@ -12,6 +12,7 @@ from simulators.checks import show
 from simulators.errors import ParameterError
 from simulators.linear import LinearSDE
 from simulators.lorenz96 import Lorenz96
+from simulators.members import with_members
 from simulators.navier_stokes import NavierStokes
 from simulators.ou import OrnsteinUhlenbeck
 from simulators.potential2d import Potential2D
@@ -56,7 +57,7 @@ def run(
     parameters : mapping, optional
         Parameters of the system; missing ones keep their defaults.
     simulate : mapping, optional
-        Arguments of `simulators.system.System.simulate`.
+        Arguments of `simulators.system.System.simulate`; ``members="64:128"`` is a range.
 
     Returns
     -------
@@ -67,7 +68,7 @@ def run(
     ParameterError
         If the system or a key is unknown, or a value cannot be used.
     """
-    arguments = dict(simulate or {})
+    arguments = with_members(simulate or {})
     check_keys(arguments, simulate_arguments(), "simulate argument")
     return build_system(name, parameters or {}).simulate(**arguments)
 

@@ -12,7 +12,7 @@ from simulators.plan import Plan
 from simulators.schema import Layout
 from simulators.streams import member_stream, same_stream
 
-__all__ = ["check_checkpoint"]
+__all__ = ["check_checkpoint", "differences"]
 
 
 def check_checkpoint(
@@ -45,17 +45,13 @@ def check_checkpoint(
 
 def _check_same_run(checkpoint: Checkpoint, config: dict[str, Any]) -> None:
     """Refuse to continue a run with other parameters, naming each that differs."""
-    ours, theirs = _flat(config), _flat(checkpoint.config)
-    if ours.get("simulate.seed") is None:
-        theirs["simulate.seed"] = None  # seed=None continues whatever entropy the run began with
-    differences = [
-        f"{key} = {show(ours.get(key))} (the file has {show(theirs.get(key))})"
-        for key in sorted(ours.keys() | theirs.keys())
-        if ours.get(key) != theirs.get(key)
-    ]
-    if differences:
+    theirs = checkpoint.config
+    if config["simulate"].get("seed") is None:  # it continues whatever entropy the run began with
+        theirs = theirs | {"simulate": theirs["simulate"] | {"seed": None}}
+    differ = differences(config, theirs)
+    if differ:
         raise ResumeError(
-            f"cannot resume with {'; '.join(differences)}: expected the arguments of the interrupted run; "
+            f"cannot resume with {'; '.join(differ)}: expected the arguments of the interrupted run; "
             "repeat them, or start again without resume"
         )
 
@@ -74,7 +70,7 @@ def _check_state(checkpoint: Checkpoint, plan: Plan, example: State) -> None:
         problem = "states that are not finite"
     elif not all(
         same_stream(stream, member_stream(checkpoint.entropy, member))
-        for member, stream in enumerate(checkpoint.streams)
+        for member, stream in zip(plan.members, checkpoint.streams, strict=True)
     ):
         problem = "random streams that do not belong to its seed"
     else:
@@ -97,6 +93,16 @@ def _check_spinup(checkpoint: Checkpoint, plan: Plan, layout: Layout) -> None:
             "the checkpoint is damaged, its spin-up is not one that these arguments lead to: delete it, or start again "
             "without resume"
         )
+
+
+def differences(config: dict[str, Any], other: dict[str, Any]) -> list[str]:
+    """Return what differs between the configuration of a run and that of a file, for a message."""
+    ours, theirs = _flat(config), _flat(other)
+    return [
+        f"{key} = {show(ours.get(key))} (the file has {show(theirs.get(key))})"
+        for key in sorted(ours.keys() | theirs.keys())
+        if ours.get(key) != theirs.get(key)
+    ]
 
 
 def _flat(config: dict[str, Any]) -> dict[str, Any]:

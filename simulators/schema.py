@@ -167,8 +167,9 @@ def make_schema(
     """
     request = config["simulate"]
     created = datetime.now(UTC).isoformat(timespec="seconds")
+    first = request.get("first_member", 0)
     coordinates: dict[str, tuple[NDArray[Any], dict[str, str]]] = {
-        "member": (np.arange(request["n_members"]), {"long_name": "ensemble member", "units": "1"}),
+        "member": (np.arange(first, first + request["n_members"]), {"long_name": "ensemble member", "units": "1"}),
         "time": (
             request["save_every"] * np.arange(n_snapshots, dtype=float),
             {"long_name": "time since the end of the spin-up", "units": "1"},

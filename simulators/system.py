@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from simulators.checks import require_flag
+from simulators.checks import require_flag, show
 from simulators.errors import NoScoreError, ParameterError
+from simulators.members import require_members
 from simulators.plan import Plan, make_plan
 from simulators.schema import Layout
 
@@ -23,8 +24,9 @@ if TYPE_CHECKING:
     import xarray as xr
 
     from simulators.engine import Stepper
+    from simulators.output import Sink
 
-__all__ = ["PRL", "System", "check_flags"]
+__all__ = ["PRL", "System", "check_cluster", "check_flags"]
 
 PRL = "Giorgini, Deck, Bischoff, Souza, Phys. Rev. Lett. 133, 267302 (2024), doi:10.1103/PhysRevLett.133.267302"
 
@@ -112,7 +114,7 @@ class System(ABC):
 
     def simulate(
         self,
-        n_members: int = 1,
+        n_members: int | range = 1,
         duration: float = 100.0,
         save_every: float = 1.0,
         *,
@@ -126,13 +128,18 @@ class System(ABC):
         overwrite: bool = False,
         resume: bool = False,
         progress: bool | None = None,
+        client: Any = None,
+        members_per_task: int | None = None,
     ) -> "xr.Dataset":
         """Simulate an ensemble of independent members and return the labelled trajectory.
 
         Parameters
         ----------
-        n_members : int
-            Independent realisations. Member k depends on (`seed`, k) alone.
+        n_members : int or range
+            Independent realisations: n for the members 0 ... n - 1, or a range such as ``range(64, 128)``, which is
+            what a job of a job array takes. Member k depends on (`seed`, k) alone, so ranges simulated apart are
+            together the whole run bit for bit, on machines of one kind. A range takes neither ``seed=None`` nor, where
+            there is a spin-up, ``spinup="auto"``.
         duration : float
             Length of the record in model time units. There are ``duration / save_every`` snapshots, rounded down
             (a ratio within 1e-9 of an integer is that integer), at times 0, save_every, 2 save_every, ...; the
@@ -153,7 +160,7 @@ class System(ABC):
         seed : int or None
             Root of all random streams; None draws fresh entropy. Either is recorded as ``seed_entropy``.
         workers : int, optional
-            Threads; default all cores. The numbers do not depend on it.
+            Threads; default all cores, with `client` 1 for each task. The numbers do not depend on it.
         dtype : {"float64", "float32"}
             Precision of the record; the dynamics always run in float64.
         save_noise : bool
@@ -172,17 +179,29 @@ class System(ABC):
             none, start from the beginning. Without it a leftover part file is overwritten.
         progress : bool, optional
             Show a bar on standard error; default only if that is a terminal.
+        client : distributed.Client or str, optional
+            Simulate on the workers of this Dask cluster, or of the scheduler at this address, for example
+            "tcp://10.0.0.1:8786"; see `simulators.cluster`. Each task simulates a range of members and writes a file
+            of its own beside `out`, which must be in a directory that all machines share: ``run_000000-000015.nc``
+            and so on for ``out="run.nc"``, which itself is not written. What is there of the same run is kept and
+            continued, with or without `resume`; `overwrite` replaces files of other runs. `seed` and `spinup` as for
+            a range of members.
+        members_per_task : int, optional
+            Members of a task with `client`; by default so many that each thread of the cluster gets about four tasks.
 
         Returns
         -------
         xarray.Dataset
             One variable with dims (member, time, *state), and more alike where the layout has `extra` ones; opened
-            lazily from the file with `out`, in memory without.
+            lazily from the file with `out`, or as dask arrays from the files of all parts with `client`; in memory
+            without.
 
         Raises
         ------
         ParameterError
             If an argument cannot be used.
+        ClusterError
+            If the cluster of `client` cannot be reached or is lost.
         SimulatorError
             If it needs more memory than there is.
         OutputError
@@ -194,12 +213,11 @@ class System(ABC):
         NotStationaryError
             If the longest spin-up that "auto" tries is not long enough.
         """
-        from simulators.engine import check_memory, run_plan
-
         check_flags(overwrite=overwrite, resume=resume, progress=progress)
+        check_cluster(client, members_per_task)
         if out is None and (overwrite or resume):
             raise ParameterError("overwrite and resume need a file: pass out='run.nc' or leave them out")
-        plan = self.plan(
+        plan = (self.plan if client is None else self.plan_of_parts)(
             n_members=n_members,
             duration=duration,
             save_every=save_every,
@@ -210,6 +228,35 @@ class System(ABC):
             dtype=dtype,
             save_noise=save_noise,
         )
+        if client is not None:
+            from simulators.cluster import simulate_parts
+            from simulators.parts import open_parts
+
+            parts = simulate_parts(
+                self,
+                plan,
+                client=client,
+                members_per_task=members_per_task,
+                out=out,
+                overwrite=overwrite,
+                progress=progress,
+            )
+            return open_parts(parts, plan.members)
+        return self.carry_out(plan, out=out, overwrite=overwrite, resume=resume, progress=progress).dataset()
+
+    def carry_out(
+        self,
+        plan: Plan,
+        *,
+        out: Any = None,
+        overwrite: bool = False,
+        resume: bool = False,
+        progress: bool | None = None,
+        after_block: Callable[[], None] | None = None,
+    ) -> "Sink":
+        """Simulate a checked `plan` on this machine; arguments as in `simulate` and `simulators.engine.run_plan`."""
+        from simulators.engine import check_memory, run_plan
+
         layout = self.record_layout(plan)
         constants = {}
         if plan.save_noise:
@@ -219,8 +266,7 @@ class System(ABC):
         return run_plan(
             plan,
             self.make_stepper(plan.dt, plan.n_steps),
-            name=self.name,
-            parameters=self.parameters(),
+            config=self.record_config(plan),
             layout=layout,
             title=self.title,
             references=self.references,
@@ -229,11 +275,16 @@ class System(ABC):
             overwrite=overwrite,
             resume=resume,
             progress=progress,
+            after_block=after_block,
         )
+
+    def record_config(self, plan: Plan) -> dict[str, Any]:
+        """Return what repeats a run: ``config_json`` of its record."""
+        return {"system": self.name, "parameters": self.parameters(), "simulate": plan.request()}
 
     def plan(
         self,
-        n_members: int = 1,
+        n_members: int | range = 1,
         duration: float = 100.0,
         save_every: float = 1.0,
         *,
@@ -258,6 +309,12 @@ class System(ABC):
             default_spinup=self.default_spinup,
             default_dt=self.default_dt,
         )
+
+    def plan_of_parts(self, n_members: int | range = 1, *args: Any, workers: int | None = None, **options: Any) -> Plan:
+        """Return the `plan` of a run in parts, as `simulators.cluster` writes it; `workers` are those of a part."""
+        # what does not suit a range of members does not suit the parts of an ensemble
+        members = require_members(n_members)
+        return self.plan(members, *args, workers=1 if workers is None else workers, **options)
 
     def record_layout(self, plan: Plan) -> Layout:
         """Return the labels of what ``simulate`` saves: the state, and the noise where `plan` asks for it.
@@ -488,6 +545,15 @@ def check_flags(*, overwrite: Any = False, resume: Any = False, progress: Any = 
     require_flag("resume", resume)
     if progress is not None:
         require_flag("progress", progress)
+
+
+def check_cluster(client: Any, members_per_task: Any) -> None:
+    """Raise a `ParameterError` if `members_per_task` is given without a `client`."""
+    if client is None and members_per_task is not None:
+        raise ParameterError(
+            f"members_per_task = {show(members_per_task)} without a client: expected a cluster with tasks; pass "
+            "client='tcp://...' or leave it out"
+        )
 
 
 def _on_state(function: Callable[[NDArray[np.float64]], NDArray[np.float64]], u: Any, layout: Layout) -> Any:

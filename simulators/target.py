@@ -1,7 +1,8 @@
 """The final name of a result, the names beside it while it is unfinished, and whether it can be written.
 
 A run holds an advisory lock (``flock``) as long as it writes, so that two runs never share a part file. The system
-releases it when the process ends, however it ends; the lock file that a kill leaves behind means nothing.
+releases it when the process ends, however it ends; the lock file that a kill leaves behind means nothing. On a network
+file system the lock of a node that has gone may last until the server gives it up.
 """
 
 import contextlib
@@ -14,9 +15,18 @@ from pathlib import Path
 from typing import Any
 
 from simulators.checks import show
-from simulators.errors import OutputError, OutputExistsError
+from simulators.errors import OutputBusyError, OutputError, OutputExistsError
 
-__all__ = ["check_target", "claim_target", "lock_path", "part_path", "remove_leftovers", "state_path", "temporary_path"]
+__all__ = [
+    "check_target",
+    "claim_target",
+    "lock_path",
+    "part_path",
+    "remove_leftovers",
+    "state_path",
+    "target_path",
+    "temporary_path",
+]
 
 
 def part_path(path: Path) -> Path:
@@ -75,19 +85,25 @@ def claim_target(out: Any, *, overwrite: bool, resume: bool, n_bytes: int) -> It
     ------
     OutputError
         If it is or leads to anything but a regular file, the directory is missing or not writable, another run is
-        writing there, or the disk is too full.
+        writing there (`OutputBusyError`), or the disk is too full.
     OutputExistsError
         If the file exists and `overwrite` is false, or an interrupted run is there and neither it nor `resume` is true.
     """
-    path = _path(out)
+    path = target_path(out)
     with _lock(path):
         _check_files(path, overwrite=overwrite, resume=resume)
         _check_room(path, resume=resume, n_bytes=n_bytes)
         yield path
 
 
-def _path(out: Any) -> Path:
-    """Return the final name, in a directory that is there."""
+def target_path(out: Any) -> Path:
+    """Return the final name, links followed, in a directory that is there.
+
+    Raises
+    ------
+    OutputError
+        If it is or leads to anything but a regular file or a new name, or the directory is missing.
+    """
     try:
         path = Path(os.path.realpath(Path(out)))
     except (TypeError, ValueError) as error:  # ValueError: a NUL character
@@ -124,7 +140,7 @@ def _lock(path: Path) -> Iterator[None]:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError as error:
                 if error.errno in (errno.EAGAIN, errno.EACCES):
-                    raise OutputError(
+                    raise OutputBusyError(
                         f"{part_path(path)} is being written by another run: expected to be alone; wait for its end, "
                         "or choose another out"
                     ) from error

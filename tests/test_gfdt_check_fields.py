@@ -453,7 +453,7 @@ def test_beside_the_record_only_the_score_of_every_state_is_held(monkeypatch):
     from gfdt import record
     from gfdt.diagnostics import sample
 
-    monkeypatch.setattr(record, "_BLOCK_VALUES", 2**14)
+    monkeypatch.setattr(record, "BLOCK_VALUES", 2**14)
     monkeypatch.setattr(sample, "_STATES", 256)  # what derivatives take does not grow with the record
     x = np.random.default_rng(0).standard_normal((20, 3300, 64), dtype=np.float32)
     x = xr.DataArray(x, dims=VECTOR, coords={"time": np.arange(3300.0)})

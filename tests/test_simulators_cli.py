@@ -261,7 +261,7 @@ def test_config_file_and_options_override_it(tmp_path, capsys):
     ("text", "message"),
     [
         ("[simulat]\n", "unknown key in .* 'simulat': expected 'simulate'"),
-        ("[simulate]\nmembers = 3\n", "unknown simulate argument 'members': expected 'n_members'"),
+        ("[simulate]\nn_member = 3\n", "unknown simulate argument 'n_member': expected 'n_members'"),
         ("[parameters]\nkapa = 3\n", "unknown parameter of ou 'kapa': expected 'kappa'"),
         ("[parameters]\nkappa = 'x'\n", "kappa = 'x': expected a finite number"),
         ("system = 'linear'\n", "for system 'linear': expected 'ou'"),

@@ -397,6 +397,37 @@ def test_a_disk_that_fills_up_during_the_run_leaves_what_can_be_resumed(tmp_path
         np.testing.assert_array_equal(resumed["x"], DoubleWell().simulate(**arguments)["x"])
 
 
+_FILLED_AND_MENDED = """
+import resource, subprocess, sys
+from simulators import DoubleWell, OutputError, engine
+arguments = {"n_members": 2, "duration": 10000.0, "dt": 0.1, "seed": 5, "out": sys.argv[1]}
+engine.BLOCK_BYTES = 2 * 8 * 1000
+blocks = iter(range(100))
+def watch(*arguments, real=engine._watch):
+    real(*arguments)
+    limit = 120_000 if next(blocks) == 3 else resource.RLIM_INFINITY
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
+engine._watch = watch
+try:
+    DoubleWell().simulate(**arguments)
+except OutputError:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY,) * 2)
+    DoubleWell().simulate(**arguments, resume=True)
+    look = "import sys, xarray; print(xarray.open_dataset(sys.argv[1])['x'].values.sum())"
+    sys.exit(subprocess.run([sys.executable, "-c", look, sys.argv[1]]).returncode)
+"""
+
+
+def test_a_process_that_met_a_full_disk_can_resume_once_there_is_room(tmp_path):
+    # HDF5 cannot close a file that it cannot write: it stayed open and locked, and nobody else could read the result
+    out = tmp_path / "run.nc"
+    command = [sys.executable, "-c", _FILLED_AND_MENDED, str(out)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    expected = DoubleWell().simulate(2, 10_000.0, dt=0.1, seed=5)["x"].values.sum()
+    assert float(done.stdout) == pytest.approx(expected, rel=1e-12)
+
+
 def test_runs_killed_at_random_moments_resume_bit_for_bit():
     # the acceptance check in small: `benchmarks/streaming.py --kills 20` does the whole of it
     script = Path(__file__).parent.parent / "benchmarks" / "streaming.py"

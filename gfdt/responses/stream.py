@@ -44,7 +44,7 @@ __all__ = ["Streamed", "stream"]
 _MOST_VALUES = 2**26  # of a block: 512 MiB in double precision, and several times that while it is summed
 _MOST_SUMS = 2**30  # bytes of the sums of all units ...
 _GROUPED = 2**28  # ... and beyond this, members are put together into groups,
-_FEWEST_GROUPS = 64  # which know a standard error to 9 %
+_FEWEST_GROUPS = 20  # which know a standard error to 16 %
 _FIRST = 1024  # samples whose mean is the origin
 
 
