@@ -21,7 +21,7 @@ from gfdt.trajectory import Source, described, labelled, state_dims, with_coordi
 if TYPE_CHECKING:
     from numpy.typing import DTypeLike
 
-__all__ = ["has_dask", "open_lazily", "precision_of"]
+__all__ = ["has_dask", "open_lazily", "precision_of", "unread_bytes"]
 
 _CHUNK_VALUES = 2**19  # 4 MiB: small beside a block, so that the overlap of two blocks costs little reading
 
@@ -34,6 +34,13 @@ def has_dask() -> bool:
 def precision_of(array: xr.DataArray) -> np.dtype[Any]:
     """Return the precision in which the values of a record are kept: float32 where they are, else float64."""
     return np.dtype(np.float32 if array.dtype == np.float32 else np.float64)
+
+
+def unread_bytes(source: Source, var: Any = None, dims: Any = None) -> int:
+    """Return how much memory the values of a source would fill; 0 where any of them are in memory already."""
+    source = expand_pattern(source)
+    parts = [labelled(part, var, dims) for part in (source if isinstance(source, list | tuple) else [source])]
+    return 0 if any(_in_memory(part) for part in parts) else sum(part.nbytes for part in parts)
 
 
 def open_lazily(

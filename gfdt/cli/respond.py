@@ -104,13 +104,13 @@ def respond(
 
 def _record(trajectory: Path, var: Any, client: str | None, *, simple: bool) -> Any:
     """The record, read, or left where it is for a cluster or because it is larger than memory."""
-    from gfdt.lazy import open_lazily
+    from gfdt.lazy import open_lazily, unread_bytes
     from gfdt.record import memory_limit
     from gfdt.trajectory import load_trajectory
 
-    if simple or client is not None:
+    if client is not None or (simple and unread_bytes(trajectory, var) > memory_limit()):
         lazy = open_lazily(trajectory, var=var)
-        if lazy is not None and (client is not None or lazy.nbytes > memory_limit()):
+        if lazy is not None:
             return lazy
     return load_trajectory(trajectory, var=var, gaps=True)
 

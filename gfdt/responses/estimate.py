@@ -28,7 +28,7 @@ from gfdt._version import __version__
 from gfdt.certificate.stamp import attributes
 from gfdt.cluster import connected
 from gfdt.errors import InputError
-from gfdt.lazy import has_dask, open_lazily
+from gfdt.lazy import has_dask, open_lazily, unread_bytes
 from gfdt.record import memory_limit
 from gfdt.responses.assemble import Estimate, frame_of, label, make_estimate
 from gfdt.responses.bind_perturbation import find_perturbation
@@ -240,11 +240,10 @@ def _lazy(trajectory: Source, observable: Any, perturbation: Any, client: Any, *
             "client= is for the response of the state to kicks, observable and perturbation of their own were passed: "
             "leave client out (the record is then kept on disk where it is larger than memory)."
         )
-    if not simple or (client is None and not _may_be_large(trajectory)):
-        return None
-    lazy = open_lazily(trajectory, **labels)
     if client is None:
-        return lazy if lazy is not None and lazy.nbytes > memory_limit() else None
+        large = simple and unread_bytes(trajectory, labels["var"], labels["dims"]) > memory_limit()
+        return open_lazily(trajectory, **labels) if large else None
+    lazy = open_lazily(trajectory, **labels)
     if lazy is None:
         need = "its parts have different lengths" if isinstance(trajectory, list) else "it is in memory"
         raise InputError(
@@ -256,12 +255,6 @@ def _lazy(trajectory: Source, observable: Any, perturbation: Any, client: Any, *
             )
         )
     return lazy
-
-
-def _may_be_large(trajectory: Any) -> bool:
-    """Whether it is worth opening without reading."""
-    parts = trajectory if isinstance(trajectory, list | tuple) else [trajectory]
-    return not any(isinstance(part, np.ndarray) for part in parts)
 
 
 def _check_options(correction: str, confidence: float | None) -> None:
