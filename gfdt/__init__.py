@@ -29,6 +29,7 @@ if TYPE_CHECKING:
         MissingFileError,
         NotFittedError,
         OutputError,
+        ProcessesError,
         ReliabilityWarning,
         UnreliableScoreWarning,
     )
@@ -80,6 +81,7 @@ __all__ = [
     "OutputError",
     "Partial",
     "PolishedScore",
+    "ProcessesError",
     "ReliabilityWarning",
     "Score",
     "ScoreReport",
@@ -132,6 +134,7 @@ _HOME = {
     "NoiseAmplitude": "responses.perturbations",
     "NotFittedError": "errors",
     "OutputError": "errors",
+    "ProcessesError": "errors",
     "Partial": "density.observations",
     "PolishedScore": "scores.polished",
     "ReliabilityWarning": "errors",

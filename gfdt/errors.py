@@ -10,6 +10,7 @@ __all__ = [
     "MissingFileError",
     "NotFittedError",
     "OutputError",
+    "ProcessesError",
     "ReliabilityWarning",
     "UnreliableScoreWarning",
 ]
@@ -19,20 +20,24 @@ class GfdtError(Exception):
     """Base of every error this package raises on purpose."""
 
 
+class _OneSentence:
+    """For errors of the system: they print errno and a file name when they get several arguments, ours one sentence."""
+
+    # Found in the wrong base otherwise, by what unpickles errors that come back from a cluster (tblib).
+    def __new__(cls, *args: object) -> Self:
+        return OSError.__new__(cls, *args)  # type: ignore[type-var]
+
+    def __str__(self) -> str:
+        args = getattr(self, "args", ())
+        return str(args[0]) if args else ""
+
+
 class InputError(GfdtError, ValueError):
     """An argument or a trajectory that cannot be used."""
 
 
-class MissingFileError(InputError, FileNotFoundError):
+class MissingFileError(_OneSentence, InputError, FileNotFoundError):
     """A file that was named but is not there."""
-
-    # Found in the wrong base otherwise, by what unpickles errors that come back from a cluster (tblib).
-    def __new__(cls, *args: object) -> Self:
-        return OSError.__new__(cls, *args)
-
-    # OSError prints errno and a file name when it is given several arguments; ours is one sentence.
-    def __str__(self) -> str:
-        return str(self.args[0]) if self.args else ""
 
 
 class NotFittedError(GfdtError, ValueError):
@@ -47,14 +52,12 @@ class ClusterError(GfdtError, RuntimeError):
     """A cluster that cannot be reached, or was lost."""
 
 
-class OutputError(GfdtError, OSError):
+class OutputError(_OneSentence, GfdtError, OSError):
     """A result that cannot be written where it was asked for."""
 
-    def __new__(cls, *args: object) -> Self:
-        return OSError.__new__(cls, *args)
 
-    def __str__(self) -> str:
-        return str(self.args[0]) if self.args else ""
+class ProcessesError(_OneSentence, GfdtError, ConnectionError):
+    """The processes that share a training have lost one another."""
 
 
 class ReliabilityWarning(UserWarning):

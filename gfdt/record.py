@@ -41,7 +41,7 @@ __all__ = [
 ]
 
 MEMORY_SHARE = 0.3  # of physical memory: the estimators need room for a few arrays beside the record
-BLOCK_VALUES = 2**22  # 32 MiB in float64
+BLOCK_VALUES = 2**22  # 32 MiB in float64; fingerprints are made of such blocks, so another number changes them
 _SPARE = 1.02  # of the space on disk
 
 

@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import signal
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from safetensors.torch import save_file
 
 import gfdt
 from gfdt.diffusion.checkpoint import _digest
+from gfdt.diffusion.resume import read
 from gfdt.diffusion.training import Training
 from gfdt.errors import CheckpointError, ReliabilityWarning
 
@@ -202,12 +204,15 @@ TAMPERED = {
     "more": lambda c, t: t.update(more=torch.zeros(1)),
     "no momentum": lambda c, t: t.pop("optimizer.0.momentum"),
     "other pieces": lambda c, t: t.update(best=torch.zeros(3, dtype=torch.float64)),
-    "random numbers cut": lambda c, t: t.update({"random.order": t["random.order"][:-8].clone()}),
+    "random numbers cut": lambda c, t: t.update({"random.order": t["random.order"][:, :-8].clone()}),
     "random numbers of nobody": lambda c, t: t.update({"random.noise": torch.zeros_like(t["random.noise"])}),
     "no numbers": lambda c, t: c.pop("numbers"),
     "no training": lambda c, t: c["numbers"].pop("training"),
     "odd step": lambda c, t: c["numbers"]["training"].update(step=-1),
-    "odd position": lambda c, t: c["numbers"]["training"].update(position=10**6),
+    "odd position": lambda c, t: c["numbers"]["training"].update(positions=[10**6]),
+    "no positions": lambda c, t: c["numbers"]["training"].update(positions=3),
+    "positions of nobody": lambda c, t: c["numbers"]["training"].update(positions=[]),
+    "positions of more processes": lambda c, t: c["numbers"]["training"].update(positions=[0, 0]),
     "odd clock": lambda c, t: c["numbers"]["training"].update(seconds="late"),
     "odd history": lambda c, t: c["numbers"]["selection"].update(history=[1]),
     "odd selection": lambda c, t: c["numbers"]["selection"].update(selected=0.5),
@@ -237,3 +242,20 @@ def test_something_else_under_the_name_is_refused_and_left_alone(half, peaks, tm
         with pytest.raises(CheckpointError):
             fit(peaks, checkpoint=half)
         assert half.read_bytes() == data
+
+
+def test_a_checkpoint_in_another_format_is_refused_with_the_version_that_wrote_it(half, peaks):
+    with safe_open(half, framework="pt") as file:
+        header = dict(file.metadata()) | {"format_version": "1", "gfdt_version": "0.0.7"}
+        save = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    save_file(save, half, metadata=header)
+    with pytest.raises(CheckpointError, match=r"written by gfdt 0\.0\.7 in another format.*remove the file"):
+        fit(peaks, checkpoint=half)
+
+
+@pytest.mark.parametrize("steps", [[3.0, -1.0], [3.0, 4.0]])
+def test_a_checkpoint_that_the_processes_see_differently_is_refused(steps):
+    checkpoint = SimpleNamespace(path="train.ckpt", read=lambda: ({}, {"training": {"step": 3}}))
+    with pytest.raises(CheckpointError, match=r"do not see the same checkpoint train\.ckpt.*all machines share"):
+        read(checkpoint, SimpleNamespace(every=lambda step: steps))
+    assert read(checkpoint, SimpleNamespace(every=lambda step: [step, 3.0])) == checkpoint.read()

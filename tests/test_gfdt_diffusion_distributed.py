@@ -1,8 +1,13 @@
 """Two processes that share a training do what one does, end with the same weights, and write every file once."""
 
+import contextlib
 import csv
+import itertools
 import json
+import logging
 import os
+import shutil
+import socket
 import subprocess
 import sys
 
@@ -12,21 +17,33 @@ import torch
 import xarray as xr
 
 import gfdt
+from gfdt.diffusion import speed
 from gfdt.diffusion.build import Architecture, make_denoiser
+from gfdt.diffusion.data import share_data
 from gfdt.diffusion.distributed import Processes
+from gfdt.diffusion.settings import resolve
 from gfdt.diffusion.streams import WEIGHTS, stream
 from gfdt.diffusion.training import Training
-from gfdt.processes import is_first, launched
+from gfdt.errors import InputError
+from gfdt.processes import TIMEOUT, is_first, launched, timeout
+from gfdt.shares import open_unread
 
 VECTOR = ("member", "time", "component")
 SETTINGS = {
-    "max_steps": 250,
+    "max_steps": 100,
     "batch_size": 256,
-    "learning_rate": 0.02,
+    "learning_rate": 0.05,
     "sigma": 0.3,
+    "noise_range": "local",
     "network_options": {"width": 16, "depth": 1},
     "device": "cpu",
 }
+N_TRAINING = 8 * (150 - 2 * 7)  # held out are two blocks of 7 samples of every member
+KILLED_AT = 75  # the loss is at its final 0.9, with a standard deviation of 0.02 over the steps
+
+
+class Killed(BaseException):
+    """What no code catches."""
 
 
 class Quadratic:
@@ -51,90 +68,286 @@ def make_data():
     return x
 
 
-def deterministic_training():
-    """Return the losses and the sum of the squared weights after 20 steps; batches of 33 do not divide by two."""
+def write_data(folder):
+    path = f"{folder}/run.nc"
+    xr.Dataset({"u": (VECTOR, make_data())}, coords={"time": np.arange(150.0)}).to_netcdf(path)
+    return path
+
+
+def small_training(states, processes, **changes):
     from gfdt.covariance import DenseCovariance
 
-    states = torch.from_numpy((make_data().reshape(-1, 2) - [10.0, 0.0]).astype(np.float32))
-    covariance = DenseCovariance.estimate(states.numpy(), 0.0)
+    covariance = DenseCovariance.estimate(make_data().reshape(-1, 2) - [10.0, 0.0], 0.0)
     architecture = Architecture("mlp", {"width": 8, "depth": 1})
     denoiser = make_denoiser(architecture, covariance, ("component",), (2,), generator=stream(0, WEIGHTS))
-    settings = {"batch_size": 33, "learning_rate": 0.01, "max_steps": 20, "max_seconds": None, "seed": 0}
-    training = Training(denoiser, states, Quadratic(), processes=Processes.join("cpu"), **settings)
+    settings = {"batch_size": 333, "learning_rate": 0.01, "max_steps": 20, "max_seconds": None, "seed": 0} | changes
+    return Training(denoiser, states, Quadratic(), processes=processes, **settings)
+
+
+def deterministic_training():
+    """Return the losses and the sum of the squared weights after 20 steps over all of 333 states, each its share."""
+    processes = Processes.join("cpu")
+    states = torch.from_numpy((make_data().reshape(-1, 2)[:333] - [10.0, 0.0]).astype(np.float32))
+    training = small_training(states[processes.rank :: processes.size], processes)
     losses = [record.loss for record in training]
-    return {
-        "losses": losses,
-        "weights": sum(float(p.detach().double().square().sum()) for p in denoiser.network.parameters()),
-    }
+    weights = sum(float(p.detach().double().square().sum()) for p in training.denoiser.network.parameters())
+    return {"losses": losses, "weights": weights}
 
 
-def learned(folder):
+def learned(folder, path):
     score = gfdt.DSMScore(log=f"{folder}/log.csv", checkpoint=f"{folder}/training.ckpt", **SETTINGS)
-    score.fit(make_data(), dims=VECTOR)
+    score.fit(path)
     score.save(f"{folder}/score.safetensors")
     return score
 
 
-@pytest.fixture(scope="module")
-def shared(tmp_path_factory):
-    """What two processes found, by rank; and the folder they wrote to."""
-    folder = tmp_path_factory.mktemp("shared")
-    torchrun(__file__, str(folder))
-    return [json.loads((folder / f"{rank}.json").read_text()) for rank in range(2)], folder
+@contextlib.contextmanager
+def dying_at(step):
+    """Make trainings die after this many steps, on all processes alike."""
+    original = Training._step
+
+    def die(self):
+        if self.step == step:
+            raise Killed
+        return original(self)
+
+    Training._step = die
+    try:
+        yield
+    finally:
+        Training._step = original
+
+
+def killed(path, checkpoint, log):
+    with contextlib.suppress(Killed), dying_at(KILLED_AT):
+        gfdt.DSMScore(checkpoint=checkpoint, checkpoint_minutes=0, log=log, **SETTINGS).fit(path)
+
+
+def resumed(path, checkpoint, log):
+    return gfdt.DSMScore(checkpoint=checkpoint, checkpoint_minutes=0, log=log, **SETTINGS).fit(path)
+
+
+def losses_in(log):
+    with open(log) as file:
+        return [(int(row["step"]), float(row["loss"])) for row in csv.DictReader(file)]
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("localhost", 0))
+        return probe.getsockname()[1]
+
+
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
+RUN = [sys.executable, "-m", "torch.distributed.run"]
 
 
 def torchrun(*arguments):
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", *arguments]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    got = subprocess.run(command, capture_output=True, text=True, timeout=240, env=environment)
+    command = [*RUN, "--standalone", "--nproc-per-node=2", *arguments]
+    got = subprocess.run(command, capture_output=True, text=True, timeout=240, env=ENVIRONMENT)
     assert got.returncode == 0, got.stderr
     return got
 
 
+def two_machines(*arguments):
+    """Start one process on each of two machines, both of which are this one."""
+    place = ["--nnodes=2", "--nproc-per-node=1", "--rdzv-backend=c10d", f"--rdzv-endpoint=localhost:{free_port()}"]
+    command = [*RUN, *place, "--rdzv-id=test", *arguments]
+    agents = [
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT)
+        for _ in range(2)
+    ]
+    said = [agent.communicate(timeout=240)[1] for agent in agents]
+    assert [agent.returncode for agent in agents] == [0, 0], said
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory):
+    """What two processes found, by rank; and the folder they wrote to, with what one process had begun."""
+    folder = tmp_path_factory.mktemp("shared")
+    path = write_data(folder)
+    killed(path, folder / "one.ckpt", folder / "one.csv")
+    two_machines(__file__, str(folder))
+    return [json.loads((folder / f"{rank}.json").read_text()) for rank in range(2)], folder
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory):
+    """The same training by one process."""
+    folder = tmp_path_factory.mktemp("alone")
+    return learned(folder, write_data(folder)), folder
+
+
 def test_two_processes_take_the_same_steps_as_one_where_there_is_no_noise(shared):
-    alone = deterministic_training()
+    by_one = deterministic_training()
     for found in shared[0]:
-        np.testing.assert_allclose(found["exact"]["losses"], alone["losses"], rtol=1e-4)
-        assert found["exact"]["weights"] == pytest.approx(alone["weights"], rel=1e-4)
+        np.testing.assert_allclose(found["exact"]["losses"], by_one["losses"], rtol=1e-4)
+        assert found["exact"]["weights"] == pytest.approx(by_one["weights"], rel=1e-4)
+
+
+def test_each_of_two_processes_keeps_half_of_the_training_states(shared):
+    float32, n_components = 4, 2
+    for found in shared[0]:
+        assert found["kept"] == N_TRAINING // 2
+        assert found["bytes"] == N_TRAINING // 2 * n_components * float32
+    assert [found["judged"] > 0 for found in shared[0]] == [True, False]
+
+
+def test_statistics_of_the_shares_are_those_of_the_record(shared, alone):
+    one, other = shared[0]
+    assert one["statistics"] == other["statistics"]
+    linear = alone[0]._fitted.linear
+    expected = np.concatenate([linear.units.mean.ravel(), linear.units.scale.ravel(), linear.covariance.eigenvalues])
+    np.testing.assert_allclose(one["statistics"], expected, rtol=1e-12)
+    assert one["fingerprint"] == other["fingerprint"] == alone[0].fingerprint_
+    np.testing.assert_allclose(one["spread"], alone[0]._spread, rtol=1e-12)
 
 
 def test_both_processes_end_with_the_same_score(shared):
     one, other = shared[0]
-    assert one["rank"] != other["rank"]
+    assert sorted([one["rank"], other["rank"]]) == [0, 1]
     assert one["selected"] == other["selected"] != "gaussian start"
     assert one["score"] == other["score"]
     assert one["loaded"] == other["loaded"] == one["score"]
 
 
-def test_two_processes_learn_as_well_as_one(shared, tmp_path):
-    _, folder = shared
+def test_two_processes_learn_as_well_as_one(shared, alone):
     x = make_data()
-    alone = learned(tmp_path)
     exact = -x
     v = 0.09 + 0.09
     exact[..., 0] = (np.tanh((x[..., 0] - 10) / v) - (x[..., 0] - 10)) / v
     exact[..., 1] /= 1.09
     size = np.linalg.norm(exact)
-    two = gfdt.load_score(folder / "score.safetensors")
-    errors = [np.linalg.norm(score(x) - exact) / size for score in (alone, two)]
+    two = gfdt.load_score(shared[1] / "score.safetensors")
+    errors = [np.linalg.norm(score(x) - exact) / size for score in (alone[0], two)]
     assert abs(errors[0] - errors[1]) < 0.05
-    curves = []
-    for place in (tmp_path, folder):
-        with (place / "log.csv").open() as stream_:
-            curves.append([float(row["loss"]) for row in csv.DictReader(stream_)])
+    curves = [[loss for _, loss in losses_in(folder / "log.csv")] for folder in (alone[1], shared[1])]
     assert len(curves[0]) == len(curves[1]) == SETTINGS["max_steps"]
-    assert np.mean(curves[0][-100:]) == pytest.approx(np.mean(curves[1][-100:]), rel=0.05)
+    assert np.mean(curves[0][-40:]) == pytest.approx(np.mean(curves[1][-40:]), rel=0.05)
+
+
+def test_orders_of_the_processes_differ_and_use_every_state_once_in_a_pass(shared):
+    one, other = (found["order"] for found in shared[0])
+    assert one != other
+    assert sorted(one) == sorted(other) == list(range(N_TRAINING // 2))
+
+
+def test_two_killed_processes_go_on_bit_for_bit(shared):
+    for found in shared[0]:
+        assert found["two to two"] == found["score"]
+
+
+def test_one_process_goes_on_from_two(shared, tmp_path, caplog):
+    checkpoint, log = tmp_path / "two.ckpt", tmp_path / "two.csv"
+    checkpoint.write_bytes((shared[1] / "two.ckpt").read_bytes())
+    log.write_bytes((shared[1] / "two.csv").read_bytes())
+    before = losses_in(log)
+    with caplog.at_level(logging.INFO, "gfdt"):
+        score = resumed(shared[1] / "run.nc", checkpoint, log)
+    assert "was written by 2 processes and goes on with 1 at step 75: with other random numbers" in caplog.text
+    check_goes_on(before, losses_in(log))
+    assert score.stopped_ == "budget"
+    again = resumed(shared[1] / "run.nc", checkpoint, log)
+    np.testing.assert_array_equal(again(make_data()), score(make_data()))
+
+
+def test_two_processes_go_on_from_one(shared):
+    found, folder = shared
+    assert [("was written by 1 process and goes on with 2" in each["said"]) for each in found] == [True, False]
+    assert found[0]["one to two"] == found[1]["one to two"]
+    assert [each["one to two stopped"] for each in found] == ["budget", "budget"]
+    log = losses_in(folder / "one.csv")
+    check_goes_on(log[:KILLED_AT], log)
+
+
+def check_goes_on(before, after):
+    """The log is kept, no step is missing, and the loss goes on where it was: not at the start, which has 1."""
+    assert [step for step, _ in after] == list(range(1, SETTINGS["max_steps"] + 1))
+    assert after[:KILLED_AT] == before
+    losses = np.array([loss for _, loss in after])
+    last, first = losses[KILLED_AT - 15 : KILLED_AT], losses[KILLED_AT : KILLED_AT + 15]
+    error = np.sqrt(last.var(ddof=1) / 15 + first.var(ddof=1) / 15)
+    assert abs(last.mean() - first.mean()) < 4 * error
+    assert first.mean() < losses[:5].mean() - 4 * error
+
+
+def test_what_cannot_be_compiled_on_one_process_is_used_by_none(shared):
+    assert [found["tuned"] for found in shared[0]] == ["float32", "float32"]
+    assert [found["tried"] for found in shared[0]] == [["float32", "bf16"]] * 2
+
+
+def test_shares_smaller_than_their_part_of_a_batch_are_refused_on_all_processes(shared):
+    for found in shared[0]:
+        assert found["uneven"].startswith("process 1 of 2 holds 3 of 203 training states, and its part of a batch is")
+        assert found["small"].startswith("a batch of 1 states cannot be shared by 2 processes")
 
 
 def test_command_line_under_torchrun_prints_and_writes_once(tmp_path):
-    path = tmp_path / "run.nc"
-    x = make_data()
-    xr.Dataset({"u": (VECTOR, x)}, coords={"time": np.arange(150.0)}).to_netcdf(path)
-    got = torchrun("-m", "gfdt", "train", str(path), "--max-steps", "5", "--checkpoint", str(tmp_path / "c.ckpt"))
+    path = write_data(tmp_path)
+    got = torchrun("-m", "gfdt", "train", path, "--max-steps", "5", "--checkpoint", str(tmp_path / "c.ckpt"))
     assert got.stdout == f"{tmp_path / 'run-dsm.safetensors'}\n"
     assert got.stderr.count("DSMScore of states") == 1
     assert gfdt.load_score(tmp_path / "run-dsm.safetensors").state_shape_ == (2,)
     assert sorted(file.name for file in tmp_path.iterdir()) == ["c.ckpt", "run-dsm.safetensors", "run.nc"]
+
+
+_LOST = """
+import os, sys, time
+from gfdt.cli import main
+from gfdt.diffusion.training import Training
+
+step = Training._step
+
+def lose(self):
+    if self.step == 3 and os.environ["RANK"] == "1":
+        os._exit(7) if sys.argv[1] == "ends" else time.sleep(600)
+    return step(self)
+
+Training._step = lose
+main(["train", sys.argv[2], "--out", sys.argv[3], "--max-steps", "200", "--device", "cpu"])
+"""
+
+
+def lose(how, seconds, folder):
+    """Start two processes of which number 1 is lost; return both."""
+    command = [sys.executable, "-c", _LOST, how, write_data(folder), str(folder / "score.safetensors")]
+    place = {"MASTER_ADDR": "localhost", "MASTER_PORT": str(free_port()), "WORLD_SIZE": "2", TIMEOUT: str(seconds)}
+    return [
+        subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT | place | {"RANK": str(rank)})
+        for rank in range(2)
+    ]
+
+
+def test_a_lost_process_ends_the_others_with_a_sentence(tmp_path):
+    waits, started = {"ends": 600, "hangs": 10}, {}
+    try:
+        for how, seconds in waits.items():
+            (tmp_path / how).mkdir()
+            started[how] = lose(how, seconds, tmp_path / how)
+        for how, seconds in waits.items():
+            first = started[how][0]
+            said = first.communicate(timeout=100)[1]
+            assert first.returncode == 2, said
+            (line,) = [text for text in said.splitlines() if "lost another one" in text]
+            assert line.startswith(
+                f"gfdt: error: process 0 of 2 lost another one, which ended or did not answer for {seconds} s"
+            )
+            assert "Traceback" not in said
+            assert not (tmp_path / how / "score.safetensors").exists()
+    finally:
+        for process in itertools.chain(*started.values()):
+            process.kill()
+            process.communicate()
+
+
+def test_a_timeout_that_is_no_time_is_refused(monkeypatch):
+    assert timeout() == 600.0
+    monkeypatch.setenv(TIMEOUT, "20")
+    assert timeout() == 20.0
+    for text in ("soon", "-1", "nan", "inf"):
+        monkeypatch.setenv(TIMEOUT, text)
+        with pytest.raises(InputError, match=f"{TIMEOUT}={text} is not a time"):
+            timeout()
 
 
 def test_one_process_is_the_first_and_not_launched():
@@ -142,25 +355,102 @@ def test_one_process_is_the_first_and_not_launched():
     assert not launched()
     processes = Processes()
     assert processes.agree(1.5, 2.0) == (1.5, 2.0)
-    batch = torch.arange(5)
-    assert torch.equal(processes.part(batch), batch)
-    parts = [Processes(rank, 2).part(batch) for rank in range(2)]
-    assert torch.equal(torch.cat(parts), batch)
+    assert processes.every(3.0) == [3.0]
+    assert [Processes(rank, 3).part(8) for rank in range(3)] == [3, 3, 2]
+
+
+def test_training_that_more_processes_began_goes_on_with_all_but_the_random_numbers():
+    states = torch.from_numpy((make_data().reshape(-1, 2) - [10.0, 0.0]).astype(np.float32))
+    first = small_training(states, Processes(), batch_size=32, max_steps=5)
+    for _ in first:
+        pass
+    tensors, numbers = first.state()
+    as_of_three = tensors | {name: tensors[name].expand(3, -1) for name in ("random.noise", "random.order")}
+    second = small_training(states, Processes(), batch_size=32, max_steps=5)
+    second.restore(as_of_three, numbers | {"positions": [0, 0, 0]})
+    assert (second.step, second.seconds) == (first.step, first.seconds)
+    for name, value in second.state()[0].items():
+        assert torch.equal(value, tensors[name]) == (not name.startswith("random.")), name
+    fresh = small_training(states, Processes(), batch_size=32)
+    draws = [torch.rand(4, generator=training.noise).tolist() for training in (second, fresh)]
+    assert draws[0] != draws[1]
+    orders = [next(training._order).tolist() for training in (first, second, fresh)]
+    assert len({str(order) for order in orders}) == 3
+
+
+# ---- what each of two processes does ------------------------------------------------------------------
 
 
 def _main(folder):
-    exact = deterministic_training()
-    score = learned(folder)
-    x = make_data()
-    found = {
-        "rank": int(os.environ["RANK"]),
-        "exact": exact,
+    path, x = f"{folder}/run.nc", make_data()
+    processes = Processes.join("cpu")
+    found = {"rank": int(os.environ["RANK"]), "exact": deterministic_training()}
+    found |= _data(path, processes)
+    score = learned(folder, path)
+    found |= {
         "selected": score.selected_,
         "score": float(np.square(score(x)).sum()),
         "loaded": float(np.square(gfdt.load_score(f"{folder}/score.safetensors")(x)).sum()),
+        "fingerprint": score.fingerprint_,
+        "spread": score._spread.tolist(),
     }
+    killed(path, f"{folder}/same.ckpt", f"{folder}/same.csv")
+    if processes.first:
+        shutil.copy(f"{folder}/same.ckpt", f"{folder}/two.ckpt")
+        shutil.copy(f"{folder}/same.csv", f"{folder}/two.csv")
+    found["two to two"] = float(np.square(resumed(path, f"{folder}/same.ckpt", f"{folder}/same.csv")(x)).sum())
+    said = []
+    handler = logging.Handler()
+    handler.emit = lambda record: said.append(record.getMessage())
+    log = logging.getLogger("gfdt")
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    other = resumed(path, f"{folder}/one.ckpt", f"{folder}/one.csv")
+    found |= {"one to two": float(np.square(other(x)).sum()), "one to two stopped": other.stopped_, "said": str(said)}
+    found |= _tuned(path)
+    states = torch.zeros(200 if processes.first else 3, 2)
+    found |= {"uneven": _refused(states, processes, 100), "small": _refused(states, processes, 1)}
     with open(f"{folder}/{os.environ['RANK']}.json", "w") as file:
         json.dump(found, file)
+
+
+def _data(path, processes):
+    array = open_unread(path)
+    data = share_data(array, resolve(gfdt.DSMScore(**SETTINGS), ("component",), (2,)), processes)
+    linear = data.linear
+    training = small_training(data.training, processes, batch_size=2, max_steps=1)
+    return {
+        "kept": len(data.training),
+        "bytes": data.training.nbytes,
+        "judged": len(data.judged),
+        "statistics": [*linear.units.mean.ravel(), *linear.units.scale.ravel(), *linear.covariance.eigenvalues],
+        "order": [int(next(training._order)) for _ in range(len(data.training))],
+    }
+
+
+def _tuned(path):
+    measure, tried = speed._Timing._measure, []
+
+    def fail_on_one(self, execution):
+        tried.append(str(execution))
+        if execution.precision == "bf16":
+            if os.environ["RANK"] == "1":
+                raise RuntimeError("no compiler")
+            return 1e-9
+        return measure(self, execution)
+
+    speed._Timing._measure = fail_on_one
+    score = gfdt.DSMScore(tune=True, **(SETTINGS | {"max_steps": 3})).fit(path)
+    speed._Timing._measure = measure
+    return {"tuned": score.execution_, "tried": tried}
+
+
+def _refused(states, processes, batch_size):
+    try:
+        small_training(states, processes, batch_size=batch_size)
+    except InputError as error:
+        return str(error)
+    return ""
 
 
 if __name__ == "__main__":

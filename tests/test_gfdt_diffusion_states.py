@@ -36,7 +36,7 @@ def small_memory(monkeypatch, tmp_path):
     monkeypatch.setenv("GFDT_CACHE_DIR", str(cache))
     monkeypatch.setattr(record, "memory_limit", lambda: 0)
     monkeypatch.setattr(states, "memory_limit", lambda: 0)
-    monkeypatch.setattr(record, "_BLOCK_VALUES", 28)
+    monkeypatch.setattr(record, "BLOCK_VALUES", 28)
     return cache
 
 
@@ -53,7 +53,8 @@ def test_mapped_record_has_the_same_values_labels_and_fingerprint(path, request,
     assert not list(cache.iterdir())
 
 
-def test_learned_score_is_the_same_number_for_number(path, request):
+def test_learned_score_is_the_same_number_for_number(path, request, monkeypatch):
+    monkeypatch.setattr(record, "BLOCK_VALUES", 28)  # the fingerprint is made of the digests of the blocks
     plain = gfdt.DSMScore(**SETTINGS).fit(path)
     request.getfixturevalue("small_memory")
     streamed = gfdt.DSMScore(**SETTINGS).fit(path)
@@ -111,7 +112,7 @@ def test_arrays_already_in_memory_stay_there(small_memory):
 
 def test_moments_of_blocks_are_those_of_the_whole(monkeypatch):
     x = np.random.default_rng(0).normal(5.0, 2.0, size=(101, 3, 2)).astype(np.float32)
-    monkeypatch.setattr(record, "_BLOCK_VALUES", 20)
+    monkeypatch.setattr(record, "BLOCK_VALUES", 20)
     mean, deviation = record.moments(x)
     np.testing.assert_allclose(mean, x.mean(axis=0, dtype=np.float64))
     np.testing.assert_allclose(deviation, x.std(axis=0, dtype=np.float64))
@@ -123,7 +124,7 @@ import gfdt
 from gfdt import record
 from gfdt.diffusion import states
 record.memory_limit = states.memory_limit = lambda: 2**20
-record._BLOCK_VALUES = 2**15
+record.BLOCK_VALUES = 2**15
 import numpy as np
 score = gfdt.DSMScore(max_steps=5, batch_size=32, network_options={"width": 8, "depth": 1}, device="cpu")
 score.fit(np.random.default_rng(0).normal(size=(1, 40, 4, 4)), dims=("member", "time", "y", "x"))  # imports

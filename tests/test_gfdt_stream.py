@@ -19,6 +19,7 @@ RTOL = 1e-10  # of the largest value: rounding of sums that are made in another 
 @pytest.fixture
 def small_blocks(monkeypatch):
     """Blocks so small that a short record has many, none of which fits the units or the chunks."""
+    monkeypatch.setattr("gfdt.record.BLOCK_VALUES", 2**9)
     monkeypatch.setattr(blocks, "BLOCK_VALUES", 2**9)
     monkeypatch.setattr(stream, "BLOCK_VALUES", 2**9)
     monkeypatch.setattr("gfdt.responses.estimate.memory_limit", lambda: 0)
@@ -113,11 +114,21 @@ def test_missing_samples_in_blocks_are_those_of_memory(tmp_path, monkeypatch, sm
 
 def test_gaussian_score_fitted_on_the_record_is_recognised(tmp_path, monkeypatch, small_blocks):
     array = vector(np.random.default_rng(6), 23, 200)
-    score = gfdt.GaussianScore(shrinkage=0).fit(array)
+    score = gfdt.GaussianScore(shrinkage=0.2).fit(array)
     streamed, loaded = both(array, tmp_path, monkeypatch, score, max_lag=5.0)
     assert_same(streamed, loaded)
-    # The error of C(t) C(0)^-1 at lag 0 is that of a ratio, which is 1.
-    assert float(np.abs(streamed["stderr"].sel(lag=0)).max()) < 1e-9
+    # The error of C(t) C(0)^-1 at lag 0 is that of a ratio; of a score that is not from here it is that of C(0).
+    foreign = gfdt.response(array * (1 + 1e-12), score, max_lag=5.0)
+    assert float((streamed["stderr"] / foreign["stderr"]).sel(lag=0).max()) < 0.5
+
+
+def test_certificate_of_the_record_is_recognised(tmp_path, monkeypatch, small_blocks):
+    array = vector(np.random.default_rng(19), 22, 300)
+    score = gfdt.GaussianScore().fit(array.isel(member=slice(0, 2)))
+    gfdt.certify(array, score, n_samples=200, progress=False)
+    streamed, loaded = both(array, tmp_path, monkeypatch, score, max_lag=5.0)
+    assert_same(streamed, loaded)
+    assert streamed.attrs["certificate_record"] == loaded.attrs["certificate_record"] == "same"
 
 
 def test_record_without_member_and_with_times_left_out_in_blocks(tmp_path, monkeypatch, small_blocks):

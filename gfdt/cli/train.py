@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from gfdt.cli.inputs import beside, files_of
 from gfdt.cli.options import (
     Config,
     Device,
@@ -26,7 +27,9 @@ KINDS = ("dsm", "gaussian", "kde", "kernel", "kgmm")
 
 
 def train(
-    trajectory: Annotated[Path, typer.Argument(help="netCDF or zarr file with a stationary trajectory.")],
+    trajectory: Annotated[
+        Path, typer.Argument(help='netCDF or zarr file with a stationary trajectory; parts of one: "run_*.nc".')
+    ],
     out: Out = None,
     score: Annotated[str, typer.Option("--score", help="dsm (learned), gaussian, kde, kernel or kgmm.")] = "dsm",
     network: Annotated[
@@ -86,19 +89,26 @@ def train(
     """Learn the score s(x) = grad log rho(x) from a stationary trajectory.
 
     Writes a safetensors file, by default beside the trajectory, e.g. run.nc -> run-dsm.safetensors. With --checkpoint
-    the same command goes on where it was stopped. Several processes share the work under
+    the same command goes on where it was stopped. Several processes share the work, and the record, under
     torchrun --standalone --nproc-per-node=2 -m gfdt train run.nc
     """
     del config  # read by its callback
     from gfdt.output import check_output
-    from gfdt.processes import is_first
+    from gfdt.processes import is_first, launched
+    from gfdt.shares import open_unread
     from gfdt.trajectory import load_trajectory, state_dims
 
     if score not in KINDS:
         raise InputError(f"--score {score} is not known: choose among {', '.join(KINDS)}.")
-    array = load_trajectory(trajectory, var=variable_names(var), needs_time=False, gaps=True)
+    if launched():
+        array = open_unread(trajectory, var=variable_names(var))  # each process will read its share
+    else:
+        array = load_trajectory(trajectory, var=variable_names(var), needs_time=False, gaps=True)
     target = check_output(
-        out or trajectory.with_name(f"{trajectory.stem}-{score}.safetensors"), overwrite=overwrite, inputs=[trajectory]
+        out or beside(trajectory, f"{score}.safetensors"),
+        # Only a learned score is waited for: another may be there before the last process looks.
+        overwrite=overwrite or not (is_first() or score == "dsm"),
+        inputs=files_of(trajectory),
     )
     estimator = _estimator(
         score,
@@ -130,7 +140,8 @@ def train(
     estimator.validate(state_dims(array))
     if dry_run:
         sizes = ", ".join(f"{dim} {array.sizes[dim]}" for dim in array.dims)
-        say(f"would fit {type(estimator).__name__} on {sizes} (state dims {state_dims(array)}) and write {target}")
+        if is_first():
+            say(f"would fit {type(estimator).__name__} on {sizes} (state dims {state_dims(array)}) and write {target}")
         return
     estimator.fit(array)
     estimator.save(target, overwrite=overwrite)

@@ -28,7 +28,7 @@ from gfdt.validation import shown
 __all__ = ["Checkpoint", "Stored"]
 
 _FORMAT = "gfdt-training"
-_VERSION = "1"
+_VERSION = "2"
 
 Stored = tuple[dict[str, Tensor], dict[str, Any]]
 
@@ -109,6 +109,11 @@ class Checkpoint:
                     return header, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         except (SafetensorError, OSError, TypeError, ValueError, KeyError, AttributeError) as error:
             raise self._refused(f"cannot be read ({short(error)})") from error
+        if header.get("format") == _FORMAT:
+            raise CheckpointError(
+                f"the checkpoint {self.path} was written by gfdt {header.get('gfdt_version', '?')[:20]} in another "
+                f"format than {_VERSION}: finish the training with that, or remove the file to start anew."
+            )
         raise CheckpointError(
             f"{self.path} exists and is no checkpoint of a training (format {_VERSION}): name another file for "
             "checkpoint=."

@@ -5,25 +5,34 @@ With n_r of the n states of a batch on process r, the gradient of the mean loss 
     g = sum_r (n_r/n) g_r,
 
 one sum over the processes of a flat buffer that carries the loss along. Every process starts from the same weights,
-draws the same order of states and its own noise; process 0 alone evaluates, decides and writes. On CPUs the sum goes
-through gloo, on GPUs (one per process) through NCCL. Start the same script, or the command line, with ::
+keeps its own share of the states (:mod:`gfdt.shares`), and draws its own order of them and its own noise; process 0
+alone evaluates, decides and writes. On CPUs the sum goes through gloo, on GPUs (one per process) through NCCL. Start
+the same script, or the command line, with ::
 
     torchrun --standalone --nproc-per-node=2 -m gfdt train run.nc
+
+or on several machines as ``docs/howto/train.md`` says. Where a process is lost the others end with a sentence, at once
+or after the time of :func:`gfdt.processes.timeout`.
 """
 
 from __future__ import annotations
 
 import atexit
+import datetime
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Self
+from typing import TYPE_CHECKING, Any, Self
 
+import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from gfdt.processes import launched
+from gfdt.processes import in_contact, launched, timeout
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 __all__ = ["Processes", "local_device"]
 
@@ -48,15 +57,22 @@ class Processes:
         """Return this process among those ``torchrun`` started, connecting to the others at the first call.
 
         ``device`` is "cpu" or "cuda"; of several GPUs each process takes the one of its ``LOCAL_RANK``.
+
+        Raises
+        ------
+        ProcessesError
+            If they do not all come.
         """
         if not launched():
             return cls(device=torch.device(device))
         place = local_device(device)
         if not dist.is_initialized():
-            if device == "cuda":
-                dist.init_process_group("nccl", device_id=place)
-            else:
-                dist.init_process_group("gloo")
+            wait = datetime.timedelta(seconds=timeout())
+            with in_contact():
+                if device == "cuda":
+                    dist.init_process_group("nccl", device_id=place, timeout=wait)
+                else:
+                    dist.init_process_group("gloo", timeout=wait)
             atexit.register(_leave)
         return cls(dist.get_rank(), dist.get_world_size(), place)
 
@@ -65,33 +81,51 @@ class Processes:
         """Whether this process evaluates, decides and writes."""
         return self.rank == 0
 
-    def part(self, batch: Tensor) -> Tensor:
-        """Return this process's share of a batch."""
-        return batch.tensor_split(self.size)[self.rank]
+    def part(self, count: int) -> int:
+        """Return how many of ``count`` things are this process's."""
+        return count // self.size + (self.rank < count % self.size)
 
     def sum_(self, tensors: Sequence[Tensor]) -> None:
         """Replace every tensor by its sum over the processes, in one exchange."""
         if self.size == 1:
             return
         flat = torch.cat([tensor.reshape(-1) for tensor in tensors])
-        dist.all_reduce(flat)
+        with in_contact():
+            dist.all_reduce(flat)
         for tensor, values in zip(tensors, flat.split([tensor.numel() for tensor in tensors]), strict=True):
             tensor.copy_(values.reshape(tensor.shape))
+
+    def total(self, values: NDArray[Any]) -> NDArray[Any]:
+        """Return the sum of an array over the processes, in its own precision: the same bits on all of them."""
+        if self.size == 1:
+            return values
+        real = np.ascontiguousarray(values)
+        real = real.view(np.float64) if np.iscomplexobj(real) else real.copy()
+        numbers = torch.from_numpy(real).to(self.device)
+        self.sum_([numbers])
+        return numbers.cpu().numpy().view(values.dtype).reshape(values.shape)
 
     def agree(self, *numbers: float) -> tuple[float, ...]:
         """Return the numbers of process 0."""
         if self.size == 1:
             return numbers
         values = torch.tensor(numbers, dtype=torch.float64, device=self.device)
-        dist.broadcast(values, 0)
+        with in_contact():
+            dist.broadcast(values, 0)
         return tuple(values.tolist())
+
+    def every(self, number: float) -> list[float]:
+        """Return the numbers of all processes, in their order."""
+        values: list[float] = self.gather(torch.tensor([number], dtype=torch.float64))[:, 0].tolist()
+        return values
 
     def copy_from_first_(self, tensors: Sequence[Tensor]) -> None:
         """Replace every tensor by that of process 0."""
         if self.size > 1:
             for tensor in tensors:
                 values = tensor.detach().contiguous().to(self.device)
-                dist.broadcast(values, 0)
+                with in_contact():
+                    dist.broadcast(values, 0)
                 tensor.detach().copy_(values)
 
     def gather(self, values: Tensor) -> Tensor:
@@ -99,7 +133,8 @@ class Processes:
         if self.size == 1:
             return values.cpu()[None]
         every = [torch.empty_like(values, device=self.device) for _ in range(self.size)]
-        dist.all_gather(every, values.to(self.device))
+        with in_contact():
+            dist.all_gather(every, values.to(self.device))
         return torch.stack(every).cpu()
 
 

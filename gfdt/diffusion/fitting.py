@@ -1,6 +1,4 @@
-"""From a record to a trained denoiser: units, covariance, noise level, training, selection.
-
-    a = (x - m)/scale        C = cov(a)        F trained on the times that are not held out, chosen on those that are
+"""From a record to a trained denoiser: data (:mod:`gfdt.diffusion.data`), noise level, training, selection.
 
 Everything here runs on each of the processes that share a training; number 0 alone looks at the held-out states,
 shows, logs and writes.
@@ -11,53 +9,49 @@ from __future__ import annotations
 import copy
 import time
 import warnings
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 
 from gfdt.density.family import highest_level
 from gfdt.diffusion.build import make_denoiser
 from gfdt.diffusion.checkpoint import Checkpoint
+from gfdt.diffusion.data import Data, share_data, whole_data
 from gfdt.diffusion.distributed import Processes
 from gfdt.diffusion.evaluation_level import settle_level
 from gfdt.diffusion.execution import Execution
 from gfdt.diffusion.fitted import LEVEL_SPREAD, MEDIAN_LEVEL, Fitted
-from gfdt.diffusion.linear import Linear
 from gfdt.diffusion.log import check_log
-from gfdt.diffusion.networks import NETWORKS
 from gfdt.diffusion.objectives import Objective, make_objective
-from gfdt.diffusion.resume import identify, restore
+from gfdt.diffusion.resume import identify, read, restore
 from gfdt.diffusion.running import Outputs, run
-from gfdt.diffusion.selection import EVALUATIONS, STOPPED, HeldOut, Selection, Selector, hold_out
+from gfdt.diffusion.selection import STOPPED, HeldOut, Selection, Selector
 from gfdt.diffusion.speed import choose_execution
-from gfdt.diffusion.states import States
 from gfdt.diffusion.streams import HELD_OUT, PROBES, WEIGHTS, stream
 from gfdt.diffusion.training import Training
 from gfdt.errors import ReliabilityWarning
-from gfdt.trajectory import fingerprint
+from gfdt.trajectory import state_dims
 
 if TYPE_CHECKING:
     import xarray as xr
-    from numpy.typing import NDArray
     from torch import nn
 
+    from gfdt.diffusion.linear import Linear
     from gfdt.diffusion.preconditioning import Denoiser
     from gfdt.diffusion.settings import Settings
 
 __all__ = ["fit"]
 
-_HELD_OUT_SHARE = 0.1  # of the network evaluations of a training may go into the held-out states
-_HELD_OUT_RANGE = (64, 2**14)  # states, at least and at most
 
-
-def fit(trajectory: xr.DataArray, settings: Settings, outputs: Outputs, *, module: nn.Module | None = None) -> Fitted:
-    """Train a denoiser on a validated trajectory (member, time, *state).
+def fit(
+    trajectory: xr.DataArray, settings: Settings, outputs: Outputs, *, module: nn.Module | None = None
+) -> tuple[Fitted, Data]:
+    """Train a denoiser on a validated trajectory (member, time, *state); return it and what it learned from.
 
     Parameters
     ----------
     trajectory : DataArray
-        From :func:`gfdt.load_trajectory`.
+        From :func:`gfdt.load_trajectory`; with several processes also from :func:`gfdt.shares.open_unread`.
     settings : Settings
         From :func:`gfdt.diffusion.settings.resolve`, for its state dims.
     outputs : Outputs
@@ -69,6 +63,8 @@ def fit(trajectory: xr.DataArray, settings: Settings, outputs: Outputs, *, modul
     ------
     InputError, OutputError, CheckpointError
         If the settings, the log or the checkpoint cannot be used.
+    ProcessesError
+        If one of several processes is lost.
 
     Warns
     -----
@@ -79,14 +75,15 @@ def fit(trajectory: xr.DataArray, settings: Settings, outputs: Outputs, *, modul
     if outputs.log is not None:
         check_log(outputs.log)
     processes = Processes.join(settings.device)
-    dims = tuple(str(dim) for dim in trajectory.dims[2:])
-    shape = trajectory.shape[2:]
-    states = trajectory.values.reshape(-1, *shape)
-    linear = Linear.estimate(states, settings, dims)
+    if processes.size > 1:
+        data = share_data(trajectory, settings, processes)
+    else:
+        data = whole_data(trajectory, settings, processes, digest=outputs.checkpoint is not None)
+    linear, shape = data.linear, data.linear.shape
     denoiser = make_denoiser(
         settings.architecture,
         linear.covariance,
-        dims,
+        state_dims(trajectory),
         shape,
         generator=stream(settings.seed, WEIGHTS),
         module=copy.deepcopy(module),
@@ -94,21 +91,19 @@ def fit(trajectory: xr.DataArray, settings: Settings, outputs: Outputs, *, modul
     ).to(processes.device)
     checkpoint = None
     if outputs.checkpoint is not None:
-        identity = identify(settings, fingerprint(trajectory), denoiser, processes.size)
+        identity = identify(settings, data.fingerprint, denoiser)
         checkpoint = Checkpoint(outputs.checkpoint, outputs.checkpoint_minutes, identity)
-    stored = None if checkpoint is None else checkpoint.read()
-    training_index, held_index, pieces = _split(trajectory.shape[:2], settings)
-    training_states = States(states, training_index, linear.units, processes.device)
+    stored = None if checkpoint is None else read(checkpoint, processes)
     top = highest_level(linear.covariance) if settings.all_levels else 0.0
     objective = make_objective(settings.objective, MEDIAN_LEVEL * linear.level, LEVEL_SPREAD, top)
     tuning = time.perf_counter()
     if stored is None:
-        execution = choose_execution(denoiser, training_states, objective, settings, processes)
+        execution = choose_execution(denoiser, data.training, objective, settings, processes)
     else:
         execution = Execution.from_json(stored[1].get("execution"))
     training = Training(
         denoiser,
-        training_states,
+        data.training,
         objective,
         batch_size=settings.batch_size,
         learning_rate=settings.learning_rate,
@@ -119,7 +114,7 @@ def fit(trajectory: xr.DataArray, settings: Settings, outputs: Outputs, *, modul
         processes=processes,
         seconds=time.perf_counter() - tuning,
     )
-    held_out = _held_out(states[held_index], pieces, linear, objective, settings.seed, processes)
+    held_out = _held_out(data, objective, settings.seed, processes)
     selector = Selector(denoiser, held_out, decay=settings.ema, patience=settings.patience)
     if checkpoint is not None and stored is not None:
         restore(checkpoint, stored, training, selector)
@@ -129,7 +124,7 @@ def fit(trajectory: xr.DataArray, settings: Settings, outputs: Outputs, *, modul
     if selection.weights is None:
         if settings.architecture.precondition == "none":
             _warn_empty()
-        return Fitted(_unlearned(linear, settings), None, selection, seconds, execution, linear.level, top)
+        return Fitted(_unlearned(linear, settings), None, selection, seconds, execution, linear.level, top), data
     denoiser.network.load_state_dict(selection.weights)
     denoiser = denoiser.eval().requires_grad_(False)
     trained = linear.level
@@ -141,7 +136,8 @@ def fit(trajectory: xr.DataArray, settings: Settings, outputs: Outputs, *, modul
         else:
             linear = linear.at(level, linear.units.in_data_units(level))
     seconds = time.perf_counter() - began
-    return Fitted(linear, None if selection.step is None else denoiser, selection, seconds, execution, trained, top)
+    learned = None if selection.step is None else denoiser
+    return Fitted(linear, learned, selection, seconds, execution, trained, top), data
 
 
 def _unlearned(linear: Linear, settings: Settings) -> Linear:
@@ -198,38 +194,9 @@ def _warn_empty() -> None:
     )
 
 
-def _split(
-    sizes: tuple[int, ...], settings: Settings
-) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-    """Return which of the (member, time) states are for training, which are held out, and the latter's pieces.
-
-    The held-out states are thinned to what a tenth of the training's evaluations pays for.
-    """
-    n_members, n_times = sizes
-    block = np.tile(hold_out(n_members, n_times), n_members)
-    steps = settings.max_steps or NETWORKS[settings.architecture.network].max_steps
-    affordable = int(_HELD_OUT_SHARE * steps * settings.batch_size / (2 * EVALUATIONS))
-    held = _thin(np.flatnonzero(block >= 0), int(np.clip(affordable, *_HELD_OUT_RANGE)))
-    pieces = held // n_times * n_times + block[held]
-    return np.flatnonzero(block < 0), held, pieces
-
-
-def _held_out(
-    states: NDArray[Any],
-    pieces: NDArray[np.int64],
-    linear: Linear,
-    objective: Objective,
-    seed: int,
-    processes: Processes,
-) -> HeldOut | None:
+def _held_out(data: Data, objective: Objective, seed: int, processes: Processes) -> HeldOut | None:
     if not processes.first:
         return None
-    anomalies = torch.from_numpy(linear.units.single(states)).to(processes.device)
-    return HeldOut(anomalies, pieces, objective, linear.level, stream(seed, HELD_OUT, device=processes.device))
-
-
-def _thin(index: NDArray[np.int64], most: int) -> NDArray[np.int64]:
-    """Return at most ``most`` entries of ``index``, evenly spaced."""
-    if index.size <= most:
-        return index
-    return index[np.linspace(0, index.size - 1, most).round().astype(np.int64)]
+    anomalies = torch.from_numpy(data.linear.units.single(data.judged)).to(processes.device)
+    generator = stream(seed, HELD_OUT, device=processes.device)
+    return HeldOut(anomalies, data.pieces, objective, data.linear.level, generator)

@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from gfdt.covariance import Covariance, DenseCovariance, SpectralCovariance, estimate_covariance
+from gfdt.covariance import Covariance, DenseCovariance, SpectralCovariance
 from gfdt.diffusion.noise_level import default_level, warn_if_coarse
 from gfdt.diffusion.symmetries import make_group, symmetrise_covariance
 from gfdt.diffusion.units import Units, mean_of_state
-from gfdt.record import moments
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from numpy.typing import NDArray
 
     from gfdt.diffusion.settings import Settings
@@ -51,14 +52,19 @@ class Linear:
     shape: tuple[int, ...]
 
     @classmethod
-    def estimate(cls, states: NDArray[Any], settings: Settings, dims: tuple[str, ...]) -> Self:
-        """Estimate everything from states (n, *state)."""
-        shape = states.shape[1:]
+    def of_statistics(
+        cls,
+        centre: NDArray[np.float64],
+        deviation: NDArray[np.float64],
+        covariance_in: Callable[[NDArray[np.float64]], Covariance],
+        settings: Settings,
+        dims: tuple[str, ...],
+    ) -> Self:
+        """Derive everything from mean and standard deviation (*state), and the covariance in units of a scale."""
+        shape = centre.shape
         homogeneous = tuple(range(len(shape) - settings.n_homogeneous, len(shape)))
-        units = Units.estimate(states, homogeneous, settings.scale_axes)
-        covariance: Covariance = estimate_covariance(
-            states, settings.n_homogeneous, settings.shrinkage, scale=units.scale
-        )
+        units = Units.of_moments(centre, deviation, homogeneous, settings.scale_axes)
+        covariance = covariance_in(units.scale)
         n_grid = settings.n_grid if isinstance(covariance, DenseCovariance) else settings.n_homogeneous
         start = len(shape) - n_grid
         group = make_group(settings.architecture.symmetries, dims[start:], shape[start:])
@@ -66,7 +72,7 @@ class Linear:
         units = dataclasses.replace(units, mean=mean_of_state(covariance, shape) * units.scale)
         covariance = dataclasses.replace(covariance, mean=0 * covariance.mean)  # type: ignore[arg-type]
         if settings.sigma is not None:
-            warn_if_coarse(settings.sigma, moments(states)[1])
+            warn_if_coarse(settings.sigma, deviation)
             level, noise_level = settings.sigma / float(units.scale.flat[0]), settings.sigma
         else:
             level = default_level(covariance) if settings.objective == "dsm" else 0.0

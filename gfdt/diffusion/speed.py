@@ -5,6 +5,9 @@ compilation. The steps are those of real trainings, on a copy of the weights and
 anew, so that measuring changes nothing but the time. Compilation takes from half a minute to minutes and is tried
 only where the rest of the training would take ten.
 
+Of several processes each measures its own part of the batch by itself, without the exchange of gradients, which is the
+same for all candidates; the slowest decides, and what fails on one of them is used by none.
+
 The log (``logging.getLogger("gfdt")``) gets one line with the milliseconds of every candidate.
 """
 
@@ -13,17 +16,18 @@ from __future__ import annotations
 import copy
 import dataclasses
 import logging
+import math
 import statistics
 import time
 from typing import TYPE_CHECKING, Any
 
 import torch
 
+from gfdt.diffusion.distributed import Processes
 from gfdt.diffusion.execution import Execution
 from gfdt.diffusion.training import Training
 
 if TYPE_CHECKING:
-    from gfdt.diffusion.distributed import Processes
     from gfdt.diffusion.objectives import Objective
     from gfdt.diffusion.preconditioning import Denoiser
     from gfdt.diffusion.settings import Settings
@@ -57,11 +61,7 @@ def choose_execution(
     trials: list[dict[str, Any]] = []
     if settings.channels_last is None and settings.n_grid == 2:
         trials.append({"channels_last": True})
-    if (
-        settings.precision == "auto"
-        and settings.objective != "fd-ssm"
-        and (not on_gpu or torch.cuda.is_bf16_supported())
-    ):
+    if settings.precision == "auto" and settings.objective != "fd-ssm" and _all_have_bf16(processes):
         trials.append({"precision": "bf16"})
     for change in trials:
         candidate = dataclasses.replace(best, **change)
@@ -74,12 +74,16 @@ def choose_execution(
         candidate = dataclasses.replace(best, compile=True)
         began = time.perf_counter()
         duration = timing(candidate)
-        spent = processes.agree(time.perf_counter() - began)[0]
+        spent = max(processes.every(time.perf_counter() - began))
         if spent + duration * remaining < _WORTH * best_time * remaining:
             best = candidate
     if processes.first:
         _LOG.info("training step: %s; chosen: %s", timing.table(), best)
     return best
+
+
+def _all_have_bf16(processes: Processes) -> bool:
+    return all(processes.every(processes.device.type != "cuda" or torch.cuda.is_bf16_supported()))
 
 
 class _Timing:
@@ -91,27 +95,33 @@ class _Timing:
         self._found: dict[Execution, float] = {}
 
     def __call__(self, execution: Execution) -> float:
-        settings = self._settings
+        processes = self._processes
+        try:
+            duration = self._measure(execution)
+        except RuntimeError as error:  # a compiler that is missing or gives up
+            _LOG.info("%s cannot be used here: %s", execution, (str(error).splitlines() or [""])[0])
+            duration = math.inf
+        self._found[execution] = max(processes.every(duration))
+        return self._found[execution]
+
+    def _measure(self, execution: Execution) -> float:
+        """Return the seconds of a step of this process by itself, with its part of the batch."""
+        settings, each = self._settings, self._objective.evaluations_per_state
+        states_per_step = max(1, settings.batch_size // each)
         training = Training(
             copy.deepcopy(self._denoiser),
             self._states,
             self._objective,
-            batch_size=settings.batch_size,
+            batch_size=each * max(1, self._processes.part(states_per_step)),
             learning_rate=settings.learning_rate,
             max_steps=_WARM_UP + _TIMED,
             max_seconds=None,
             seed=settings.seed,
             execution=execution,
-            processes=self._processes,
+            processes=Processes(device=self._processes.device),
         )
-        try:
-            times = [1 / record.samples_per_second for record in training][_WARM_UP:]
-        except RuntimeError as error:  # a compiler that is missing or gives up
-            _LOG.info("%s cannot be used here: %s", execution, (str(error).splitlines() or [""])[0])
-            times = [float("inf")]
-        per_step = self._objective.evaluations_per_state * training.states_per_step
-        self._found[execution] = self._processes.agree(statistics.median(times) * per_step)[0]
-        return self._found[execution]
+        times = [1 / record.samples_per_second for record in training][_WARM_UP:]
+        return statistics.median(times) * each * training.states_per_step
 
     def table(self) -> str:
         return ", ".join(f"{execution} {1e3 * seconds:.3g} ms" for execution, seconds in self._found.items())

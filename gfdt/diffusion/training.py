@@ -8,7 +8,7 @@ between steps (averaging, evaluation, progress, stopping) is up to the caller's 
         average.update_parameters(denoiser.network)
 
 A training can be stopped after any step and, in another process, go on from there bit for bit
-(:meth:`Training.state`, :meth:`Training.restore`).
+(:meth:`Training.state`, :meth:`Training.restore`); on another number of processes it goes on with new random numbers.
 """
 
 from __future__ import annotations
@@ -95,7 +95,8 @@ class Training:
     denoiser : Denoiser
         On the device to train on.
     states : Tensor of shape (n, *state) or :class:`gfdt.diffusion.states.States`
-        Training states as anomalies, indexed by numbers on the CPU and given on that device.
+        Training states as anomalies, indexed by numbers on the CPU and given on that device. Of several processes each
+        passes its own share, and takes its part of every batch from it.
     objective : Objective
         From :func:`gfdt.diffusion.objectives.make_objective`.
     batch_size : int
@@ -112,6 +113,12 @@ class Training:
         Those that share the work. Default: this one alone.
     seconds : float
         Wall-clock time used before, as part of the budget. Default 0.
+
+    Raises
+    ------
+    InputError
+        If there are no weights to train, or fewer states in a batch than processes, or in a share than in its part of
+        a batch; on all processes alike.
 
     Notes
     -----
@@ -144,14 +151,11 @@ class Training:
         self.execution = execution
         self._run = accelerated(denoiser, execution)
         self.optimizer = make_optimizer(denoiser.network, learning_rate)
-        self.states_per_step = min(len(states), max(1, batch_size // objective.evaluations_per_state))
-        if self.states_per_step < processes.size:
-            raise InputError(
-                f"a batch of {self.states_per_step} states cannot be shared by {processes.size} processes: pass "
-                "a larger batch_size or start fewer of them."
-            )
-        self._order = _Order(len(states), self.states_per_step, seed)
-        self.noise = stream(seed, NOISE, processes.rank, device=processes.device)
+        held = [int(count) for count in processes.every(len(states))]
+        self.states_per_step = min(sum(held), max(1, batch_size // objective.evaluations_per_state))
+        _check_shares(held, self.states_per_step)
+        self.seed = seed
+        self._begin_streams()
         processes.copy_from_first_(list(denoiser.network.state_dict().values()))
 
     def __iter__(self) -> Iterator[StepRecord]:
@@ -184,27 +188,38 @@ class Training:
         for number, values in self.optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{number}.{name}": value for name, value in values.items()}
         tensors["random.noise"] = self.processes.gather(self.noise.get_state())
-        tensors["random.order"] = self._order.state
-        return tensors, {"step": self.step, "seconds": self.seconds, "position": self._order.position}
+        tensors["random.order"] = self.processes.gather(self._order.state)
+        positions = [int(position) for position in self.processes.every(self._order.position)]
+        return tensors, {"step": self.step, "seconds": self.seconds, "positions": positions}
 
     def restore(self, tensors: dict[str, Tensor], numbers: dict[str, Any]) -> None:
-        """Go on from a ``state()`` of the same training."""
+        """Go on from a ``state()`` of the same training; with new random numbers if not of as many processes."""
         take = {name.removeprefix("network."): value for name, value in tensors.items() if name.startswith("network.")}
         self.denoiser.network.load_state_dict(take)
         own = self.optimizer.state_dict()
         for number, values in own["state"].items():
             for name, value in values.items():
                 value.copy_(tensors[f"optimizer.{number}.{name}"])
-        self.noise.set_state(tensors["random.noise"][self.processes.rank].clone())
-        self._order.restore(tensors["random.order"], numbers["position"])
         self.step, self.seconds = numbers["step"], numbers["seconds"]
+        positions, rank = numbers["positions"], self.processes.rank
+        if len(positions) == self.processes.size:
+            self.noise.set_state(tensors["random.noise"][rank].clone())
+            self._order.restore(tensors["random.order"][rank], positions[rank])
+        else:
+            self._begin_streams((self.processes.size, self.step))
         # The elements of a symmetry group are taken in turn, one for each state of this process.
-        mine = len(self.processes.part(torch.empty(self.states_per_step)))
+        mine = self.processes.part(self.states_per_step)
         self._run.next_element = self.step * mine % len(self._run.group)
+
+    def _begin_streams(self, anew: tuple[int, ...] = ()) -> None:
+        """Start the random numbers of this process."""
+        rank, mine = self.processes.rank, self.processes.part(self.states_per_step)
+        self._order = _Order(len(self.states), mine, stream(self.seed, ORDER, rank, anew))
+        self.noise = stream(self.seed, NOISE, rank, anew, device=self.processes.device)
 
     def _step(self) -> tuple[float, tuple[float, ...], float]:
         """Draw a batch and take one step; return its loss, that of the quarters by level, and the gradient norm."""
-        batch = self.states[self.processes.part(next(self._order))]
+        batch = self.states[next(self._order)]
         z, level = self.objective.draw(batch, self.noise)
         excess = self.objective.excess(self._run, batch, z, level)
         self.optimizer.zero_grad()
@@ -252,9 +267,8 @@ class _Order:
     start of a pass, and the position in it, say where it stands.
     """
 
-    def __init__(self, count: int, size: int, seed: int) -> None:
-        self._count, self._size = count, size
-        self._generator = stream(seed, ORDER)
+    def __init__(self, count: int, size: int, generator: torch.Generator) -> None:
+        self._count, self._size, self._generator = count, size, generator
         self._shuffle()
 
     def __next__(self) -> Tensor:
@@ -271,6 +285,23 @@ class _Order:
     def _shuffle(self) -> None:
         self.state, self.position = self._generator.get_state(), 0
         self._permutation = torch.randperm(self._count, generator=self._generator)
+
+
+def _check_shares(held: list[int], states_per_step: int) -> None:
+    """Refuse a batch that the processes, which hold so many states, cannot take their parts of."""
+    size = len(held)
+    if states_per_step < size:
+        raise InputError(
+            f"a batch of {states_per_step} states cannot be shared by {size} processes: pass a larger batch_size or "
+            "start fewer of them."
+        )
+    for rank, count in enumerate(held):
+        part = Processes(rank, size).part(states_per_step)
+        if count < part:
+            raise InputError(
+                f"process {rank} of {size} holds {count} of {sum(held)} training states, and its part of a batch is "
+                f"{part}: divide the states evenly, pass a smaller batch_size, or start fewer processes."
+            )
 
 
 def _quarters(level: Tensor, values: Tensor) -> Tensor:

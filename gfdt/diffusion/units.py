@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from gfdt.covariance import Covariance, DenseCovariance
-from gfdt.record import moments, state_batches
+from gfdt.record import state_batches
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -36,9 +36,14 @@ class Units:
     scale: NDArray[np.float64]
 
     @classmethod
-    def estimate(cls, states: NDArray[Any], same_mean: tuple[int, ...], same_scale: tuple[int, ...]) -> Self:
-        """Measure both on states (n, *state), which share a mean, or a scale, along these axes of the state."""
-        centre, deviation = moments(states)
+    def of_moments(
+        cls,
+        centre: NDArray[np.float64],
+        deviation: NDArray[np.float64],
+        same_mean: tuple[int, ...],
+        same_scale: tuple[int, ...],
+    ) -> Self:
+        """Take both from mean and standard deviation of each component, the same along these axes of the state."""
         mean = centre.mean(axis=same_mean, keepdims=True)
         variance = np.mean(deviation**2 + (centre - mean) ** 2, axis=same_scale, keepdims=True)
         return cls(mean, np.sqrt(variance))

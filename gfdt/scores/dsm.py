@@ -21,14 +21,19 @@ import numpy as np
 import xarray as xr
 
 from gfdt.errors import InputError
+from gfdt.processes import launched
 from gfdt.scores.base import Score
 from gfdt.scores.choosing import candidates, choose
+from gfdt.scores.labels import labels_of
+from gfdt.shares import open_unread
+from gfdt.trajectory import Source, state_dims
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from gfdt.covariance import Covariance
     from gfdt.density.family import Family
+    from gfdt.diffusion.data import Data
     from gfdt.diffusion.fitted import Fitted
     from gfdt.diffusion.settings import Settings
     from gfdt.scores.extrapolated import ExtrapolatedScore
@@ -112,7 +117,7 @@ class DSMScore(Score):
     checkpoint : path, optional
         File from which an interrupted ``fit`` of the same data and settings goes on, bit for bit, and to which it is
         written every ``checkpoint_minutes`` and at Ctrl-C. At the end it stays, and a repeated ``fit`` returns its
-        result at once.
+        result at once. On another number of processes it goes on too, with other random numbers.
     checkpoint_minutes : float
         Default 5; 0 writes after every step.
     log : path, optional
@@ -152,7 +157,9 @@ class DSMScore(Score):
     Gaussian in the directions of large variance is a tiny part of the score and may go unlearned: look at the "modes"
     line of :func:`gfdt.check_score`, and take such directions out or study them by themselves.
 
-    Under ``torchrun --nproc-per-node=N`` the N processes share the training (:mod:`gfdt.diffusion.distributed`).
+    Under ``torchrun`` the processes, on one machine or several, share the training: each keeps its share of the states
+    (:mod:`gfdt.shares`) and takes its part of every batch (:mod:`gfdt.diffusion.distributed`). Arrays in memory, and
+    lists of candidates, are held whole by each.
 
     References
     ----------
@@ -225,7 +232,7 @@ class DSMScore(Score):
         self.checkpoint_minutes = checkpoint_minutes
         self.log = log
 
-    def validate(self, dims: tuple[str, ...]) -> None:
+    def validate(self, dims: tuple[str, ...], shape: tuple[int, ...] | None = None) -> None:
         """Refuse every setting that cannot be used on states with these dims; ``fit`` does so before any work.
 
         Raises
@@ -236,28 +243,71 @@ class DSMScore(Score):
         from gfdt.diffusion.settings import resolve
 
         for one in candidates(self):
-            resolve(one, dims)
+            resolve(one, dims, shape)
+
+    def fit(
+        self,
+        trajectory: Source,
+        *,
+        var: str | Sequence[str] | None = None,
+        dims: Sequence[str] | None = None,
+        dt: float | None = None,
+    ) -> Self:
+        """Learn the score from a stationary trajectory; of several processes each reads its share of it.
+
+        Parameters
+        ----------
+        trajectory, var, dims, dt
+            As in :func:`gfdt.load_trajectory`; the time step does not matter here, only the density does.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        InputError, OutputError, CheckpointError
+            If the trajectory, the settings, the log or the checkpoint cannot be used.
+        ProcessesError
+            If one of several processes is lost.
+        """
+        if not launched() or len(candidates(self)) > 1:
+            return super().fit(trajectory, var=var, dims=dims, dt=dt)
+        array = open_unread(trajectory, var=var, dims=dims, dt=dt)
+        names = state_dims(array)
+        data = self._learn(array)
+        self.state_dims_ = names
+        self.state_shape_ = tuple(array.sizes[name] for name in names)
+        self.state_labels_ = labels_of(array, names)
+        self.fingerprint_, self.certificate_ = data.fingerprint, None
+        self._spread = data.deviation
+        return self
 
     def _fit(self, trajectory: xr.DataArray) -> None:
+        found = candidates(self)
+        if len(found) == 1:
+            self._learn(trajectory)
+            return
+        self.validate(tuple(str(dim) for dim in trajectory.dims[2:]), trajectory.shape[2:])
+        self._chosen, self.choices_ = choose(found, trajectory)
+        self._settings = self._chosen._settings
+        self._take(self._chosen._fitted)
+
+    def _learn(self, array: xr.DataArray) -> Data:
+        """Train on a record ([member,] time, *state); return what it was made of."""
         from gfdt.diffusion.fitting import fit
         from gfdt.diffusion.running import Outputs
         from gfdt.diffusion.settings import resolve
 
-        found = candidates(self)
-        dims = tuple(str(dim) for dim in trajectory.dims[2:])
-        every = [resolve(one, dims, trajectory.shape[2:]) for one in found]
-        self._chosen = found[0]
-        if len(found) > 1:
-            self._chosen, self.choices_ = choose(found, trajectory)
-            self._settings = self._chosen._settings
-            self._take(self._chosen._fitted)
-            return
-        (settings,) = every
+        (self._chosen,) = candidates(self)
+        names = state_dims(array)
+        settings = resolve(self._chosen, names, tuple(array.sizes[name] for name in names))
         module = None if isinstance(self._chosen.network, str) else self._chosen.network
         outputs = Outputs(self.progress, self.checkpoint, self.checkpoint_minutes, self.log)
-        fitted = fit(trajectory, settings, outputs, module=module)
+        fitted, data = fit(array, settings, outputs, module=module)
         self._settings = settings
         self._take(fitted)
+        return data
 
     def _take(self, fitted: Fitted) -> None:
         """Set the learned attributes."""
