@@ -53,17 +53,17 @@ def seconds(function, *arguments, **options):
     return time.perf_counter() - start
 
 
-def weak():
+def weak(names=("simulate", "respond", "train")):
     """Print the table of weak scaling."""
     from distributed import Client, LocalCluster
 
     system = simulators.AllenCahn(n=32)
-    rows = {"simulate": [], "respond": [], "train": []}
+    rows = {name: [] for name in names}
     options = {"threads_per_worker": 1, "dashboard_address": ":0"}
     with (
         tempfile.TemporaryDirectory() as folder,
-        LocalCluster(1, **options) as one,
-        LocalCluster(2, **options) as two,
+        LocalCluster(n_workers=1, **options) as one,
+        LocalCluster(n_workers=2, **options) as two,
     ):
         records = {}
         for workers in (1, 2):

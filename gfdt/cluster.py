@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import contextlib
 import pickle
+import socket
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError, ThreadPoolExecutor
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from gfdt.errors import ClusterError, InputError
+from gfdt.errors import ClusterError, GfdtError, InputError
 from gfdt.reading import first_line
 from gfdt.validation import shown
 
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 __all__ = ["connected", "in_order"]
 
 _ANSWER = 15.0  # seconds in which a scheduler answers, unless there is none
+_LOOK = 5.0  # seconds between two looks whether there are workers, ...
+_PATIENCE = 120.0  # ... and without any until the call ends: batch systems take their time
 _AHEAD = 2  # tasks of every thread that are under way: one computes while the next is read
 
 
@@ -44,6 +47,7 @@ def connected(client: Any) -> Iterator[Client | None]:
         return
     try:
         from distributed import Client
+        from distributed.comm import get_address_host_port
     except ImportError as error:
         raise InputError('client= needs the distributed package: run pip install "gfdt[dask]".') from error
     if isinstance(client, Client):
@@ -52,14 +56,18 @@ def connected(client: Any) -> Iterator[Client | None]:
         _refuse_idle(client)
         yield client
         return
-    if not isinstance(client, str):
+    try:
+        host, port = get_address_host_port(client if "://" in client else "", strict=True)
+    except (TypeError, ValueError) as error:
         raise InputError(
             f"client={shown(client)} is not a cluster: pass a dask.distributed.Client or the address of its scheduler, "
-            'e.g. "tcp://10.0.0.1:8786".'
-        )
+            'e.g. "tcp://10.0.0.1:8786", as `dask scheduler` prints it when it starts.'
+        ) from error
     try:
+        if client.startswith(("tcp:", "tls:")):  # where nothing listens this fails at once
+            socket.create_connection((host, port), timeout=_ANSWER).close()
         own = Client(client, timeout=_ANSWER, set_as_default=False)
-    except (OSError, ValueError, TypeError) as error:  # a timeout is an OSError
+    except OSError as error:  # a timeout is one
         raise ClusterError(
             f"no scheduler answers at {client} ({first_line(error)}): start one with `dask scheduler` and its workers "
             f"with `dask worker {client}`, or leave client out."
@@ -137,10 +145,20 @@ def _there(
     from distributed import KilledWorker
     from distributed.comm import CommClosedError
 
+    from gfdt.cluster_worker import Imports
+
     under_way: deque[Any] = deque()
     try:
+        packed = cloudpickle.dumps(shared)
+    except (TypeError, AttributeError, pickle.PicklingError) as error:
+        raise InputError(
+            f"the score cannot be sent to the workers ({first_line(error)}): define it without open files, locks or "
+            "the like, or leave client out."
+        ) from error
+    try:
+        client.register_plugin(Imports())
         # Between our own processes, never from a file. As a task, not scattered: what a dead worker held is made again.
-        common = client.submit(pickle.loads, cloudpickle.dumps(shared), pure=False)
+        common = client.submit(pickle.loads, packed, pure=False)
         remaining = iter(pieces)
 
         def start() -> None:
@@ -151,6 +169,7 @@ def _there(
         for _ in range(_AHEAD * sum(client.nthreads().values())):
             start()
         while under_way:
+            _wait(under_way[0], client)
             result = under_way[0].result()
             under_way.popleft().release()
             start()
@@ -160,15 +179,39 @@ def _there(
             f"a block was given up after it took several workers down with it ({first_line(error)}): give workers more "
             "memory (dask worker --memory-limit), or rechunk the record to smaller chunks."
         ) from error
-    except (CommClosedError, CancelledError, TimeoutError, OSError) as error:
-        if isinstance(error, OSError) and client.status == "running":
-            raise  # of the task itself
+    except GfdtError:
+        raise
+    except Exception as error:
+        if client.status != "running" or isinstance(error, CommClosedError | CancelledError):
+            raise ClusterError(
+                f"the scheduler was lost ({first_line(error)}): start it again and repeat the call; nothing was "
+                "written."
+            ) from error
         raise ClusterError(
-            f"the scheduler was lost ({first_line(error)}): start it again and repeat the call; nothing was written."
+            f"a block failed on a worker ({type(error).__name__}: {first_line(error)}): every worker needs the record "
+            "under the same path, and the packages that are used here; a file may be damaged. Without client= the call "
+            "says more."
         ) from error
     finally:
         with contextlib.suppress(Exception):
             client.cancel(list(under_way))
+
+
+def _wait(future: Any, client: Client) -> None:
+    """Wait for a task as long as there is somebody to do it."""
+    from distributed import wait
+
+    alone = 0.0
+    while not future.done():
+        with contextlib.suppress(TimeoutError):
+            wait(future, timeout=_LOOK)
+            return
+        alone = 0.0 if client.nthreads() else alone + _LOOK
+        if alone >= _PATIENCE:
+            raise ClusterError(
+                f"there have been no workers for {_PATIENCE:g} s: start some with `dask worker ADDRESS`, look into "
+                "their logs, and repeat the call."
+            )
 
 
 def _unpacked(function: Callable[..., Any], values: Any, label: Any, shared: tuple[Any, ...]) -> Any:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib.util
 import math
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,6 +17,7 @@ import xarray as xr
 
 from gfdt.errors import InputError
 from gfdt.parts import check_alike, check_parts, clock_of, expand_pattern
+from gfdt.reading import open_dataset
 from gfdt.trajectory import Source, described, labelled, state_dims, with_coordinates
 
 if TYPE_CHECKING:
@@ -39,8 +41,15 @@ def precision_of(array: xr.DataArray) -> np.dtype[Any]:
 def unread_bytes(source: Source, var: Any = None, dims: Any = None) -> int:
     """Return how much memory the values of a source would fill; 0 where any of them are in memory already."""
     source = expand_pattern(source)
-    parts = [labelled(part, var, dims) for part in (source if isinstance(source, list | tuple) else [source])]
-    return 0 if any(_in_memory(part) for part in parts) else sum(part.nbytes for part in parts)
+    total = 0
+    for part in source if isinstance(source, list | tuple) else [source]:
+        opened = _opened(part, var)
+        several = isinstance(opened, xr.Dataset) and isinstance(var, list | tuple)
+        arrays = [opened[name] for name in var] if several else [labelled(opened, var, dims)]
+        if any(_in_memory(array) for array in arrays):
+            return 0
+        total += sum(array.nbytes for array in arrays)
+    return total
 
 
 def open_lazily(
@@ -68,10 +77,10 @@ def open_lazily(
         return None
     source = expand_pattern(source)
     if not isinstance(source, list | tuple):
-        array = labelled(source, var, dims)
+        array = labelled(_opened(source, var), var, dims)
         return None if _in_memory(array) else with_coordinates(_described(array, dt))
     check_parts(source)
-    parts = [labelled(part, var, dims) for part in source]
+    parts = [labelled(_opened(part, var), var, dims) for part in source]
     if any(_in_memory(part) for part in parts):
         return None
     records = [_described(part, dt) for part in parts]
@@ -80,10 +89,28 @@ def open_lazily(
     if any(record.sizes["time"] != first.sizes["time"] for record in records):
         return None
     clock, coords = clock_of(first, first.sizes["time"]), {dim: first[dim] for dim in state_dims(first)}
-    kind: DTypeLike = np.result_type(*(record.dtype for record in records))
+    kind: DTypeLike = np.result_type(*(precision_of(record) for record in records))
     bare = [record.drop_vars(list(record.coords)).astype(kind) for record in records]
     joined = xr.concat(bare, "member", combine_attrs="override").assign_coords(coords).assign_coords(time=clock)
     return with_coordinates(joined)
+
+
+def _opened(source: Any, var: Any) -> Any:
+    """Open a path; variables that will be stacked become arrays of Dask, which does not read them."""
+    opened = open_dataset(source) if isinstance(source, str | Path) else source
+    if not isinstance(opened, xr.Dataset) or not isinstance(var, list | tuple) or not set(var) <= set(opened.data_vars):
+        return opened
+    some = opened[list(var)]
+    return some if any(_in_memory(some[name]) for name in var) or not has_dask() else some.chunk(_sizes(some))
+
+
+def _sizes(some: xr.DataArray | xr.Dataset) -> dict[str, int]:
+    """Return chunks for what is not in any yet: small beside a block."""
+    if some.chunks:
+        return {}
+    lead = [dim for dim in ("member", "time") if dim in some.sizes]
+    state = math.prod(size for dim, size in some.sizes.items() if dim not in lead)
+    return {dim: 1 if dim == "member" else max(1, _CHUNK_VALUES // max(1, state)) for dim in lead}
 
 
 def _in_memory(array: xr.DataArray) -> bool:
@@ -93,9 +120,7 @@ def _in_memory(array: xr.DataArray) -> bool:
 def _described(array: xr.DataArray, dt: float | None) -> xr.DataArray:
     """Return a record as an array of Dask, checked, with ``member``; chunks that there are stay as they are."""
     if array.chunks is None:
-        lead = [dim for dim in ("member", "time") if dim in array.dims]
-        state = math.prod(size for dim, size in array.sizes.items() if dim not in lead)
-        array = array.chunk({dim: 1 if dim == "member" else max(1, _CHUNK_VALUES // max(1, state)) for dim in lead})
+        array = array.chunk(_sizes(array))
     elif not np.isfinite(np.concatenate(array.chunks)).all():
         raise InputError(
             "the chunks of the trajectory have unknown sizes: let Dask find them with compute_chunk_sizes() before it "

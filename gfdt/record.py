@@ -219,12 +219,13 @@ class Checks:
         self.bad += other.bad
         self.low, self.high = np.minimum(self.low, other.low), np.maximum(self.high, other.high)
 
-    def finish(self) -> None:
-        """Raise InputError for what was found."""
+    def finish(self, *, so_far: bool = False) -> None:
+        """Raise InputError for what was found, ``so_far`` where there may be more."""
         if self.bad:
             whole = "; only a sample whose components are all NaN counts as missing" if self.gaps else ""
+            count = f"{'at least ' if so_far else ''}{self.bad}"
             raise InputError(
-                f"the trajectory holds {self.bad} NaN or inf (the first at {self.first}): fill or cut the gaps, e.g. "
+                f"the trajectory holds {count} NaN or inf (the first at {self.first}): fill or cut the gaps, e.g. "
                 f"split the series there into members or use da.interpolate_na('time'){whole}."
             )
         empty = [member for member, count in self.samples.items() if count == 0]

@@ -6,6 +6,7 @@ import pickle
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import numpy as np
@@ -100,6 +101,20 @@ def test_errors_of_the_data_arrive_as_they_are(client, record):
         gfdt.response(bad.chunk(member=1), score, client=client, **OPTIONS)
     with pytest.raises(gfdt.InputError, match="must return real numbers"):
         gfdt.response(record.chunk(member=1), lambda x: 1j * x, client=client, **OPTIONS)
+    with pytest.raises(gfdt.ClusterError, match=r"failed on a worker \(KeyError: 'nothing'\)"):
+        gfdt.response(record.chunk(member=1), lambda x: {}["nothing"], client=client, **OPTIONS)
+    lock = threading.Lock()
+    with pytest.raises(gfdt.InputError, match="cannot be sent to the workers"):
+        gfdt.response(record.chunk(member=1), lambda x: -x * lock.locked(), client=client, **OPTIONS)
+
+
+def test_cluster_that_lost_its_workers_does_not_wait_for_ever(client, record, monkeypatch):
+    monkeypatch.setattr("gfdt.cluster._LOOK", 0.1)
+    monkeypatch.setattr("gfdt.cluster._PATIENCE", 0.3)
+    answers = iter([{"worker": 1}] * 2)
+    monkeypatch.setattr(client, "nthreads", lambda: next(answers, {}))
+    with pytest.raises(gfdt.ClusterError, match=r"no workers for 0\.3 s"):
+        gfdt.response(record.chunk(member=1), lambda x: time.sleep(1) or -x, client=client, **OPTIONS)
 
 
 def test_what_a_cluster_cannot_do_is_refused(client, record):
@@ -115,8 +130,8 @@ def test_scheduler_that_is_not_there(record, monkeypatch):
     monkeypatch.setattr("gfdt.cluster._ANSWER", 0.5)
     with pytest.raises(gfdt.ClusterError, match=r"no scheduler answers at tcp://127\.0\.0\.1:9"):
         gfdt.response(record.chunk(member=1), score, client="tcp://127.0.0.1:9", **OPTIONS)
-    with pytest.raises(gfdt.ClusterError, match="no scheduler answers at nonsense"):
-        gfdt.response(record.chunk(member=1), score, client="nonsense://1", **OPTIONS)
+    with pytest.raises(gfdt.InputError, match="is not a cluster"):
+        gfdt.response(record.chunk(member=1), score, client="localhost:1", **OPTIONS)
 
 
 def test_cluster_without_workers_is_refused(client, record, monkeypatch):

@@ -204,6 +204,49 @@ def test_chunks_that_need_too_much_at_a_time_are_refused(monkeypatch, small_bloc
         gfdt.response(array, cubic, max_lag=2.0, homogeneous=True)
 
 
+def test_members_of_a_large_chunk_are_taken_a_few_at_a_time(monkeypatch, small_blocks):
+    array = vector(np.random.default_rng(20), 40, 700)
+    score = gfdt.GaussianScore(shrinkage=0.2).fit(array)  # the error bars tell whether it is recognised
+    loaded = gfdt.response(array, score, max_lag=5.0)
+    monkeypatch.setattr(stream, "_MOST_VALUES", 2**12)
+    sizes = []
+    original = stream.sum_block
+    monkeypatch.setattr(stream, "sum_block", lambda *args: sizes.append(args[0].shape) or original(*args))
+    assert_same(gfdt.response(array.chunk(member=20, time=100), score, max_lag=5.0), loaded)
+    assert 1 < max(size[0] for size in sizes) < 20
+
+
+def test_members_are_grouped_into_twenty_or_more(monkeypatch, small_blocks):
+    monkeypatch.setattr(stream, "_GROUPED", 1)
+    for members, units in {21: 21, 39: 39, 41: 21, 100: 20}.items():
+        array = vector(np.random.default_rng(21), members, 60).chunk(member=1)
+        found = gfdt.response(array, cubic, max_lag=3.0)
+        assert found.attrs["n_units"] == units
+        loaded = gfdt.response(array.load(), cubic, max_lag=3.0)
+        np.testing.assert_allclose(found["response"], loaded["response"], atol=0.02)
+
+
+def test_two_variables_of_a_file_are_not_read_at_once(tmp_path, monkeypatch, small_blocks):
+    one = vector(np.random.default_rng(22), 22, 200)
+    pair = xr.Dataset({"u": one, "w": (one**2).rename("w")})
+    pair.to_netcdf(tmp_path / "run.nc")
+    loaded = gfdt.response(pair, cubic, max_lag=3.0, var=["u", "w"])
+    calls = []
+    original = stream.sum_block
+    monkeypatch.setattr(stream, "sum_block", lambda *args: calls.append(args) or original(*args))
+    assert_same(gfdt.response(tmp_path / "run.nc", cubic, max_lag=3.0, var=["u", "w"]), loaded)
+    assert len(calls) > 4
+
+
+def test_parts_of_several_types_are_joined_as_in_memory(tmp_path, small_blocks):
+    array = vector(np.random.default_rng(23), 22, 200).round(2)
+    array.isel(member=slice(0, 11)).astype(np.float32).to_netcdf(tmp_path / "a.nc")
+    (100 * array.isel(member=slice(11, 22))).round().astype(np.int16).to_netcdf(tmp_path / "b.nc")
+    parts = [tmp_path / "a.nc", tmp_path / "b.nc"]
+    loaded = gfdt.response(gfdt.load_trajectory(parts), cubic, max_lag=3.0)
+    assert_same(gfdt.response(parts, cubic, max_lag=3.0), loaded)
+
+
 def test_sums_that_do_not_fit_are_refused(monkeypatch, small_blocks):
     array = vector(np.random.default_rng(14), 20, 64).chunk(member=1)
     monkeypatch.setattr(stream, "_MOST_SUMS", 2**10)

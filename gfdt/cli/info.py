@@ -28,8 +28,10 @@ def info(
 
     Several files that are parts of one run, of different members, are described as one.
     """
+    from gfdt.cli.inputs import files_of
     from gfdt.errors import MissingFileError
 
+    files = [found for file in files for found in files_of(file)]
     for file in files:
         if not file.exists():
             raise MissingFileError(f"there is no file {file}: check the path.")

@@ -29,6 +29,7 @@ from gfdt.certificate.stamp import attributes
 from gfdt.cluster import connected
 from gfdt.errors import InputError
 from gfdt.lazy import has_dask, open_lazily, unread_bytes
+from gfdt.parts import expand_pattern
 from gfdt.record import memory_limit
 from gfdt.responses.assemble import Estimate, frame_of, label, make_estimate
 from gfdt.responses.bind_perturbation import find_perturbation
@@ -245,7 +246,8 @@ def _lazy(trajectory: Source, observable: Any, perturbation: Any, client: Any, *
         return open_lazily(trajectory, **labels) if large else None
     lazy = open_lazily(trajectory, **labels)
     if lazy is None:
-        need = "its parts have different lengths" if isinstance(trajectory, list) else "it is in memory"
+        parts = isinstance(expand_pattern(trajectory), list | tuple)
+        need = "its parts have different lengths or are in memory" if parts else "it is in memory"
         raise InputError(
             f"client= is for a record on disk or in an array of Dask, {need if has_dask() else 'and Dask is missing'}: "
             + (

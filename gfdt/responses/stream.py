@@ -193,9 +193,9 @@ def _blocks(array: xr.DataArray, layout: Any, lags: NDArray[np.int64], edges: li
     if chunk * group * d <= _MOST_VALUES // 2:
         wanted = max(wanted, chunk)
     length = min(size * -(-wanted // size), n_times)
-    if group > 1 and group * (length + reach) * d > _MOST_VALUES:
-        length = min(max(wanted, 1), n_times)
-    largest = max(group * min(length + reach, n_times), group * chunk) * d
+    # A chunk of many members is read once for every few of them, a part of it at a time.
+    together = max(1, min(group, _MOST_VALUES // (min(length + reach, n_times) * d)))
+    largest = max(together * min(length + reach, n_times), group * chunk) * d
     if largest > 2 * _MOST_VALUES:
         raise InputError(
             f"the chunks of the record, {dict(zip(array.dims, map(max, chunks), strict=True))}, and the largest lag of "
@@ -207,8 +207,9 @@ def _blocks(array: xr.DataArray, layout: Any, lags: NDArray[np.int64], edges: li
     ]
     bounds = np.cumsum([0, *chunks[0]]).tolist()
     return [
-        Block(first, last, start, stop, min(stop + reach, n_times))
+        Block(member, min(member + together, last), start, stop, min(stop + reach, n_times))
         for first, last in pairwise(bounds)
+        for member in range(first, last, together)
         for start, stop in starts
     ]
 
@@ -229,7 +230,7 @@ def _results(
         for block, found in zip(blocks, in_order(function, pieces, shared, client), strict=True):
             checks.merge(found.checks)
             if checks.bad:
-                checks.finish()
+                checks.finish(so_far=True)
             yield block, found
             bar.update()
     checks.finish()
@@ -246,7 +247,7 @@ def _group_size(n_units: int, lags: NDArray[np.int64], layout: Any, n_members: i
     each = 8 * lags.size * (layout.size**2 if layout.dense else 2 * layout.n_modes * layout.n_variables**2)
     group = 1
     if n_members >= MIN_MEMBERS and n_units * each > _GROUPED:
-        group = max(1, -(-n_members // max(_FEWEST_GROUPS, _GROUPED // each)))
+        group = max(1, min(-(-n_members // max(1, _GROUPED // each)), n_members // _FEWEST_GROUPS))
     needed = -(-n_units // group) * each
     if needed > _MOST_SUMS:
         raise InputError(
