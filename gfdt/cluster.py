@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import xarray as xr
     from distributed import Client
 
-__all__ = ["connected", "in_order"]
+__all__ = ["connected", "in_order", "read_piece"]
 
 _ANSWER = 15.0  # seconds in which a scheduler answers, unless there is none
 _LOOK = 5.0  # seconds between two looks whether there are workers, ...
@@ -117,15 +117,16 @@ def _here(
 ) -> Iterator[Any]:
     with ThreadPoolExecutor(1) as reader:
         remaining = iter(pieces)
-        ahead = deque((reader.submit(_read, piece), label) for piece, label in islice(remaining, 1))
+        ahead = deque((reader.submit(read_piece, piece), label) for piece, label in islice(remaining, 1))
         while ahead:
             reading, label = ahead.popleft()
             values = reading.result()
-            ahead.extend((reader.submit(_read, piece), label) for piece, label in islice(remaining, 1))
+            ahead.extend((reader.submit(read_piece, piece), label) for piece, label in islice(remaining, 1))
             yield function(values, label, *shared)
 
 
-def _read(piece: xr.DataArray) -> Any:
+def read_piece(piece: xr.DataArray) -> Any:
+    """Return the values of a piece of an array of Dask; InputError where they cannot be read."""
     try:
         return piece.values
     except InputError:

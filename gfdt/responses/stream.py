@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from tqdm import tqdm
 
-from gfdt.cluster import connected, in_order
+from gfdt.cluster import connected, in_order, read_piece
 from gfdt.errors import InputError
 from gfdt.lazy import precision_of
 from gfdt.record import BLOCK_VALUES, Checks
@@ -127,28 +127,10 @@ def stream(request: Request, *, client: Any, progress: bool | None, errors_wante
     n_members, n_times = array.shape[:2]
     disable = None if progress is None else not progress
     with connected(client) as cluster:
-        whole = _blocks(array, layout, lags, [0, n_times])
         digests: list[list[bytes]] = [[] for _ in range(n_members)]
         edges, text = [0, n_times], f"{n_members} members"
         if n_members < MIN_MEMBERS:
-            columns, stride = series_chosen(layout, n_members, n_times)
-            series: list[list[Any]] = [[] for _ in range(n_members)]
-            there: list[list[Any]] = [[] for _ in range(n_members)]
-            total, count = np.zeros(layout.shape), 0
-            looks = _results(look_at_block, array, whole, (work, columns, stride), cluster, "first look", disable)
-            for block, look in looks:
-                total, count = total + look.states, count + look.count
-                for index, member in enumerate(range(block.first, block.last)):
-                    series[member].append(look.series[index])
-                    there[member].append(look.there[index])
-                    digests[member] += look.digests[index]
-            present = np.stack([np.concatenate(each) for each in there])
-            centred = np.stack([np.concatenate(each) for each in series])
-            shift = layout.transform(layout.site_mean(total / count)[None]).ravel()[columns]
-            centred = np.where(present[:, :, None], centred - shift, 0.0)
-            kept = None if present.all() else present
-            units, text = choose_units(centred, layout, n_times, stride, kept, warn=errors_wanted)
-            edges = sorted({unit.start for unit in units} | {n_times})
+            edges, text = _first_look(array, work, digests, cluster, disable, warn=errors_wanted)
         group = _group_size(n_members * (len(edges) - 1), lags, layout, n_members)
         units = [Unit(member, *edge) for member in range(0, n_members, group) for edge in pairwise(edges)]
         if group > 1:
@@ -168,10 +150,37 @@ def stream(request: Request, *, client: Any, progress: bool | None, errors_wante
     return _finished(request, [units[i] for i in filled], [sums[i] for i in filled], text, origin, digest)
 
 
+def _first_look(
+    array: xr.DataArray, work: Work, digests: list[list[bytes]], client: Any, disable: bool | None, *, warn: bool
+) -> tuple[list[int], str]:
+    """Find the blocks of time that count as independent, for a record of few members.
+
+    Returns where they end, the same for all members, and how they were chosen; ``digests`` of every member grow.
+    """
+    layout, (n_members, n_times) = work.layout, array.shape[:2]
+    columns, stride = series_chosen(layout, n_members, n_times)
+    series: list[list[Any]] = [[] for _ in range(n_members)]
+    there: list[list[Any]] = [[] for _ in range(n_members)]
+    total, count = np.zeros(layout.shape), 0
+    blocks = _blocks(array, layout, work.lags, [0, n_times])
+    for block, look in _results(look_at_block, array, blocks, (work, columns, stride), client, "first look", disable):
+        total, count = total + look.states, count + look.count
+        for index, member in enumerate(range(block.first, block.last)):
+            series[member].append(look.series[index])
+            there[member].append(look.there[index])
+            digests[member] += look.digests[index]
+    present = np.stack([np.concatenate(each) for each in there])
+    centred = np.stack([np.concatenate(each) for each in series])
+    shift = layout.transform(layout.site_mean(total / count)[None]).ravel()[columns]
+    centred = np.where(present[:, :, None], centred - shift, 0.0)
+    units, text = choose_units(centred, layout, n_times, stride, None if present.all() else present, warn=warn)
+    return sorted({unit.start for unit in units} | {n_times}), text
+
+
 def _first_mean(array: xr.DataArray) -> NDArray[np.float64]:
     """Return the mean of the first samples there are, (*state)."""
     for member in range(array.sizes["member"]):
-        values = array[member, :_FIRST].values.astype(np.float64)
+        values = read_piece(array[member, :_FIRST]).astype(np.float64)
         values = values[np.isfinite(values).reshape(len(values), -1).all(axis=1)]
         if len(values):
             return np.asarray(values.mean(axis=0))
