@@ -80,9 +80,15 @@ def settings_for(dims, **changes):
 
 
 def read_all(path, size, settings):
+    opened = open_for(size, path)
     return Together(size).run(
-        lambda rank, total: read_share(open_unread(path), partial(split, settings), rank, size, total=total)
+        lambda rank, total: read_share(opened[rank], partial(split, settings), rank, size, total=total)
     )
+
+
+def open_for(size, path):
+    """Open a record once for each thread, one after the other: the netCDF library is not made for threads."""
+    return [open_unread(path) for _ in range(size)]
 
 
 @pytest.mark.parametrize("size", [2, 3])
@@ -154,9 +160,10 @@ def test_statistics_of_three_shares_are_those_of_the_record(tmp_path, dims, shap
     settings = settings_for(dims, network="mlp", homogeneous=dims[len(dims) - n_homogeneous :] or None)
     whole = values.reshape(-1, *shape)
     scale = np.full((shape[0], 1) if dims[:1] == ("variable",) else (1,) * len(shape), 2.0)
+    opened = open_for(3, path)
 
     def work(rank, total):
-        share = read_share(open_unread(path), partial(split, settings), rank, 3, total=total)
+        share = read_share(opened[rank], partial(split, settings), rank, 3, total=total)
         centre, deviation = shared_moments(share, OfThread(total))
         found = shared_covariance(share, centre, deviation, OfThread(total), n_homogeneous, shrinkage, scale)
         return centre, deviation, found
