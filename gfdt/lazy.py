@@ -44,8 +44,7 @@ def unread_bytes(source: Source, var: Any = None, dims: Any = None) -> int:
     total = 0
     for part in source if isinstance(source, list | tuple) else [source]:
         opened = _opened(part, var)
-        several = isinstance(opened, xr.Dataset) and isinstance(var, list | tuple)
-        arrays = [opened[name] for name in var] if several else [labelled(opened, var, dims)]
+        arrays = [opened[name] for name in var] if _has(opened, var) else [labelled(opened, var, dims)]
         if any(_in_memory(array) for array in arrays):
             return 0
         total += sum(array.nbytes for array in arrays)
@@ -98,10 +97,15 @@ def open_lazily(
 def _opened(source: Any, var: Any) -> Any:
     """Open a path; variables that will be stacked become arrays of Dask, which does not read them."""
     opened = open_dataset(source) if isinstance(source, str | Path) else source
-    if not isinstance(opened, xr.Dataset) or not isinstance(var, list | tuple) or not set(var) <= set(opened.data_vars):
+    if not _has(opened, var):
         return opened
     some = opened[list(var)]
     return some if any(_in_memory(some[name]) for name in var) or not has_dask() else some.chunk(_sizes(some))
+
+
+def _has(opened: Any, var: Any) -> bool:
+    """Whether several variables are asked for, of a Dataset that has them all."""
+    return isinstance(opened, xr.Dataset) and isinstance(var, list | tuple) and set(var) <= set(opened.data_vars)
 
 
 def _sizes(some: xr.DataArray | xr.Dataset) -> dict[str, int]:

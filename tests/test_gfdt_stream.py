@@ -238,6 +238,14 @@ def test_two_variables_of_a_file_are_not_read_at_once(tmp_path, monkeypatch, sma
     assert len(calls) > 4
 
 
+@pytest.mark.parametrize("var", [["u", "nothing"], ["u", "u"], []])
+def test_variables_that_a_file_does_not_hold_are_named_before_it_is_read(tmp_path, var):
+    one = vector(np.random.default_rng(24), 2, 40)
+    xr.Dataset({"u": one, "w": one}).to_netcdf(tmp_path / "run.nc")
+    with pytest.raises(gfdt.InputError, match="does not name distinct variables of the Dataset: choose among u, w"):
+        gfdt.response(tmp_path / "run.nc", cubic, max_lag=3.0, var=var)
+
+
 def test_parts_of_several_types_are_joined_as_in_memory(tmp_path, small_blocks):
     array = vector(np.random.default_rng(23), 22, 200).round(2)
     array.isel(member=slice(0, 11)).astype(np.float32).to_netcdf(tmp_path / "a.nc")
