@@ -83,7 +83,7 @@ def open_lazily(
     if any(_in_memory(part) for part in parts):
         return None
     records = [_described(part, dt) for part in parts]
-    check_alike(records)
+    check_alike(records, source)
     first = records[0]
     if any(record.sizes["time"] != first.sizes["time"] for record in records):
         return None

@@ -62,20 +62,28 @@ def _refuse_twice(paths: Sequence[str | Path]) -> None:
                     )
 
 
-def check_alike(records: Sequence[xr.DataArray]) -> None:
-    """Refuse records whose states or time steps differ."""
-    first = records[0]
+def check_alike(records: Sequence[xr.DataArray], sources: Sequence[Any]) -> None:
+    """Refuse records whose states or time steps differ, naming the sources, which are in the same order."""
+    first, reference = records[0], _named(sources, 0)
     for index, record in enumerate(records[1:], 1):
         if record.dims != first.dims or record.shape[2:] != first.shape[2:]:
             raise InputError(
-                f"trajectory {index} of the list has dims {dict(record.sizes)}, the first {dict(first.sizes)}: all "
-                "must have the same state."
+                f"{_named(sources, index)} has dims {dict(record.sizes)}, {reference} {dict(first.sizes)}: all must "
+                "have the same state."
             )
         if abs(time_step(record) - time_step(first)) > UNIFORM_RTOL * time_step(first):
             raise InputError(
-                f"trajectory {index} of the list has the time step {time_step(record):g}, the first "
+                f"{_named(sources, index)} has the time step {time_step(record):g}, {reference} "
                 f"{time_step(first):g}: bring them to one."
             )
+
+
+def _named(sources: Sequence[Any], index: int) -> str:
+    """Return the path of a source, or its place in the list."""
+    source = sources[index]
+    if isinstance(source, str | Path):
+        return str(source)
+    return f"trajectory {index} of the list" if index else "the first"
 
 
 def clock_of(record: xr.DataArray, times: int) -> xr.DataArray:

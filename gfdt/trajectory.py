@@ -206,7 +206,7 @@ def _joined(
     """One record of the members of several, of any lengths, each from its own time zero."""
     check_parts(parts)
     records = [load_trajectory(part, var=var, dims=dims, dt=dt, needs_time=needs_time, gaps=True) for part in parts]
-    check_alike(records)
+    check_alike(records, parts)
     first = records[0]
     times, members = max(record.sizes["time"] for record in records), sum(record.sizes["member"] for record in records)
     values = np.full((members, times, *first.shape[2:]), np.nan, dtype=np.result_type(*(r.dtype for r in records)))

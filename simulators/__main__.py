@@ -81,7 +81,7 @@ _BYTES_PER_SECOND = 1e9
 _FLAGS = (
     ("--save-noise", "save_noise", "also save the noise increments between snapshots (additive noise only)"),
     ("--overwrite", "overwrite", "replace an existing file"),
-    ("--resume", "resume", "continue an interrupted run, bit for bit"),
+    ("--resume", "resume", "continue an interrupted run, bit for bit; leave a complete one alone"),
 )
 
 
@@ -178,6 +178,7 @@ def _log_to_stderr() -> Iterator[None]:
 def _describe(system: System, simulate: dict[str, Any]) -> None:
     """Say on standard error what a run would write, and about how long it would take."""
     from simulators.engine import check_memory
+    from simulators.finished import open_finished
     from simulators.target import check_target
 
     flags, files = ("overwrite", "resume", "progress"), ("out", "client", "members_per_task")
@@ -188,6 +189,12 @@ def _describe(system: System, simulate: dict[str, Any]) -> None:
         _describe_parts(system, request, **{key: simulate.get(key) for key in (*files, "overwrite")})
         return
     plan = system.plan(**request)
+    if simulate.get("resume") and not simulate.get("overwrite"):
+        dataset = open_finished(simulate.get("out"), system.record_config(plan))
+        if dataset is not None:
+            dataset.close()
+            print(f"would write nothing: {simulate['out']} is the complete file of this run", file=sys.stderr)
+            return
     layout = system.record_layout(plan)
     n_bytes = plan.n_bytes(layout)
     check_memory(plan, layout, in_memory=simulate.get("out") is None)

@@ -15,10 +15,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from simulators.errors import OutputError, OutputExistsError, ParameterError
+from simulators.finished import differences_of_file
 from simulators.members import first_and_number, words
-from simulators.output import read_config_json
 from simulators.plan import Plan
-from simulators.resume import differences
 from simulators.target import part_path, target_path
 
 if TYPE_CHECKING:
@@ -128,10 +127,7 @@ def is_complete(path: Path, config: dict[str, Any], *, overwrite: bool) -> bool:
     """
     if not path.exists():
         return False
-    try:
-        differ = differences(json.loads(json.dumps(config)), read_config_json(path))
-    except (OSError, RuntimeError, LookupError, AttributeError, TypeError, ValueError) as error:
-        differ = [f"it cannot be read ({error})"]
+    differ = differences_of_file(config, path)
     if differ and not overwrite:
         raise OutputExistsError(
             f"{path} is not a part of this run, {'; '.join(differ)}: expected one of it, or no file; pass "

@@ -175,8 +175,9 @@ class System(ABC):
         overwrite : bool
             Allow `out` to replace an existing file.
         resume : bool
-            Continue an interrupted run with the same arguments from ``<out>.part``, bit for bit; if there is
-            none, start from the beginning. Without it a leftover part file is overwritten.
+            Continue an interrupted run with the same arguments from ``<out>.part``, bit for bit; if there is none,
+            start from the beginning. Without it an interrupted run is refused. Where `out` is the complete file of this
+            run already, nothing is simulated: a command repeated until all is there, as in a job array, ends well.
         progress : bool, optional
             Show a bar on standard error; default only if that is a terminal.
         client : distributed.Client or str, optional
@@ -242,6 +243,12 @@ class System(ABC):
                 progress=progress,
             )
             return open_parts(parts, plan.members)
+        if resume and not overwrite:
+            from simulators.finished import open_finished
+
+            dataset = open_finished(out, self.record_config(plan))
+            if dataset is not None:
+                return dataset
         return self.carry_out(plan, out=out, overwrite=overwrite, resume=resume, progress=progress).dataset()
 
     def carry_out(

@@ -9,6 +9,7 @@ import xarray as xr
 import gfdt
 from gfdt.lazy import open_lazily
 from gfdt.responses import blocks, stream
+from simulators import DoubleWell
 
 # The scores here are bad on purpose, and the records short.
 pytestmark = pytest.mark.filterwarnings("ignore::gfdt.ReliabilityWarning")
@@ -279,6 +280,27 @@ def test_same_members_twice_are_refused(tmp_path):
         gfdt.load_trajectory([tmp_path / "a.nc", tmp_path / "b.nc"])
 
 
+def test_parts_that_do_not_belong_together_are_named(tmp_path):
+    array = vector(np.random.default_rng(16), 4, 64)
+    array.to_netcdf(tmp_path / "run_0.nc")
+    array.assign_coords(time=2 * array["time"]).to_netcdf(tmp_path / "run_1.nc")
+    array.isel(component=[0]).to_netcdf(tmp_path / "run_2.nc")
+    for load in (gfdt.load_trajectory, open_lazily):
+        with pytest.raises(gfdt.InputError, match=r"run_1\.nc has the time step .*run_0\.nc"):
+            load(tmp_path / "run_[01].nc")
+        with pytest.raises(gfdt.InputError, match=r"run_2\.nc has dims .*run_0\.nc \{"):
+            load(tmp_path / "run_[02].nc")
+
+
+def test_command_line_says_which_members_of_a_run_are_not_there(tmp_path, run):
+    for first in (0, 20):
+        DoubleWell().simulate(range(first, first + 10), 50.0, out=tmp_path / f"run_{first:02d}.nc").close()
+    code, _, err = run("respond", tmp_path / "run_*.nc", "gaussian", "--max-lag", 5)
+    assert code == 0, err
+    assert "reading 2 files" in err
+    assert "members 10 to 19 are in no file" in err
+
+
 def test_command_line_takes_the_parts_of_a_run(tmp_path, run):
     array = vector(np.random.default_rng(17), 24, 200)
     for first in (0, 12):
@@ -291,6 +313,9 @@ def test_command_line_takes_the_parts_of_a_run(tmp_path, run):
     code, _, err = run("respond", tmp_path / "gone_*.nc", "gaussian", "--max-lag", 5)
     assert code == 2
     assert "no file matches" in err
+    code, _, err = run("respond", *sorted(tmp_path.glob("run_??.nc")), "gaussian", "--max-lag", 5)
+    assert code == 2
+    assert 'in quotes: "run_*.nc"; see ' in err
 
 
 def test_command_line_names_a_scheduler_that_does_not_answer(tmp_path, run, monkeypatch):

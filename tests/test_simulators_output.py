@@ -95,8 +95,8 @@ def fails_at_call(count):
 def test_existing_file_is_safe_without_overwrite(tmp_path):
     out = tmp_path / "run.nc"
     out.write_text("precious")
-    for resume in (False, True):
-        with pytest.raises(OutputExistsError, match="exists: pass overwrite=True"):
+    for resume, message in ((False, "exists: pass overwrite=True"), (True, "not of this run, it cannot be read")):
+        with pytest.raises(OutputExistsError, match=message):
             RandomWalk().simulate(1, 3.0, out=out, resume=resume)
     assert out.read_text() == "precious"
     RandomWalk().simulate(1, 3.0, out=out, overwrite=True).close()
@@ -449,6 +449,32 @@ def test_a_full_disk_at_a_checkpoint_is_named(tmp_path, monkeypatch):
 def test_resume_without_leftovers_starts_from_the_beginning(tmp_path):
     with RandomWalk().simulate(1, 3.0, out=tmp_path / "run.nc", resume=True) as dataset:
         np.testing.assert_array_equal(dataset["x"], RandomWalk().simulate(1, 3.0)["x"])
+
+
+def test_resume_leaves_the_complete_file_of_the_run_alone(tmp_path, caplog):
+    out = tmp_path / "run.nc"
+    RandomWalk().simulate(2, 3.0, seed=None, out=out).close()
+    before, entropy = out.read_bytes(), xr.load_dataset(out).attrs["seed_entropy"]
+    for seed in (None, int(entropy)):
+        with caplog.at_level("INFO"), RandomWalk().simulate(2, 3.0, seed=seed, out=out, resume=True) as dataset:
+            assert dataset.sizes["member"] == 2
+        assert "complete file of this run: nothing to do" in caplog.text
+        caplog.clear()
+    for name, value in {"n_members": 3, "seed": 5, "duration": 4.0}.items():
+        other = {"n_members": 2, "duration": 3.0, "seed": None, name: value}
+        with pytest.raises(OutputExistsError, match=rf"exists and is not of this run, simulate\.{name} = "):
+            RandomWalk().simulate(**other, out=out, resume=True)
+    assert out.read_bytes() == before
+    RandomWalk().simulate(3, 3.0, out=out, resume=True, overwrite=True).close()
+    assert xr.load_dataset(out).sizes["member"] == 3
+    assert leftovers(tmp_path) == ["run.nc"]
+
+
+@pytest.mark.parametrize("spinup", [0.0, "auto"])
+def test_resume_knows_its_complete_file_whatever_the_spin_up(tmp_path, spinup):
+    arguments = {"n_members": 2, "duration": 5.0, "spinup": spinup, "out": tmp_path / "run.nc", "resume": True}
+    with DoubleWell().simulate(**arguments) as first, DoubleWell().simulate(**arguments) as second:
+        xr.testing.assert_identical(first, second)
 
 
 def test_blow_up_leaves_nothing_because_it_would_blow_up_again(tmp_path, small_blocks):

@@ -36,6 +36,8 @@ def certify(
     """
     del config  # read by its callback
     from gfdt.certificate.certify import certify as judge
+    from gfdt.cli.inputs import files_of
+    from gfdt.cli.runs import announce
     from gfdt.output import atomic_path, check_output
     from gfdt.scores.loading import load_score
     from gfdt.trajectory import load_trajectory
@@ -44,12 +46,13 @@ def certify(
         raise InputError(f"--device {device} is not known: choose auto, cpu or cuda.")
     for target in (html, plot, out):
         if target is not None:
-            check_output(target, overwrite=overwrite, inputs=[trajectory, score])
+            check_output(target, overwrite=overwrite, inputs=[*files_of(trajectory), score])
     if plot is not None and plot.suffix.lower() not in FORMATS:
         raise InputError(f"--plot {plot} has no known picture format: end it with {', '.join(FORMATS)}.")
     estimator = load_score(score)
     if hasattr(estimator, "device"):
         estimator.device = device
+    announce(files_of(trajectory))
     array = load_trajectory(trajectory, var=variable_names(var), gaps=True)
     found = judge(
         estimator, array, n_samples=n_samples, seed=seed, homogeneous=split_names(homogeneous), out=html,

@@ -30,6 +30,8 @@ def check(
     Best on a part of the data the score was not trained on. Exit code 1 if it is red.
     """
     del config  # read by its callback
+    from gfdt.cli.inputs import files_of
+    from gfdt.cli.runs import announce
     from gfdt.diagnostics.check import check_score
     from gfdt.output import atomic_path, check_output
     from gfdt.scores.gaussian import GaussianScore
@@ -37,9 +39,10 @@ def check(
     from gfdt.trajectory import load_trajectory
 
     if plot is not None:
-        check_output(plot, overwrite=overwrite, inputs=[trajectory, score])
+        check_output(plot, overwrite=overwrite, inputs=[*files_of(trajectory), score])
         if plot.suffix.lower() not in FORMATS:
             raise InputError(f"--plot {plot} has no known picture format: end it with {', '.join(FORMATS)}.")
+    announce(files_of(trajectory))
     array = load_trajectory(trajectory, var=variable_names(var), gaps=True)
     periodic = split_names(homogeneous)
     estimator = GaussianScore(periodic).fit(array) if score == "gaussian" else load_score(score)

@@ -86,7 +86,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 print(error.ctx.get_help())
                 sys.exit(2)
             where = error.ctx.command_path if error.ctx is not None else "gfdt"
-            _fail(f"{error.format_message().rstrip('.')}; see {where} --help")
+            _fail(f"{error.format_message().rstrip('.')}{_about_patterns(given, error)}; see {where} --help")
         except (GfdtError, OSError) as error:
             _fail(in_words_of_the_shell(str(error), options) or type(error).__name__)
         except (KeyboardInterrupt, typer.Abort):
@@ -110,6 +110,13 @@ _UsageError: type[Any] = typer.BadParameter.__mro__[1]  # typer does not export 
 def _fail(message: str) -> NoReturn:
     print("gfdt: error: " + " ".join(message.split()), file=sys.stderr)
     sys.exit(2)
+
+
+def _about_patterns(arguments: Sequence[str], error: Any) -> str:
+    """What to do about a pattern that the shell has turned into its files before the command could see it."""
+    files = [argument for argument in arguments if argument.endswith((".nc", ".zarr")) and os.path.exists(argument)]
+    one = error.ctx is not None and any(parameter.name == "trajectory" for parameter in error.ctx.command.params)
+    return '; parts of one record are one argument, in quotes: "run_*.nc"' if one and len(files) > 1 else ""
 
 
 def _options(arguments: Sequence[str]) -> dict[str, str]:

@@ -60,6 +60,7 @@ def respond(
     several scores is their average, and their spread goes into the error.
     """
     del config  # read by its callback
+    from gfdt.cli.runs import announce
     from gfdt.output import check_output, write_dataset
     from gfdt.responses.estimate import check_request, response
 
@@ -73,6 +74,7 @@ def respond(
         overwrite=overwrite,
         inputs=[*files_of(trajectory), *files, *([path_of(pattern)] if pattern else [])],
     )
+    announce(files_of(trajectory))
     observed = _observable(observable)
     array = _record(trajectory, variable_names(var), client, simple=observed is None and perturbation is None)
     periodic = split_names(homogeneous)

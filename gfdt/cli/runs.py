@@ -13,7 +13,7 @@ from gfdt.errors import InputError
 if TYPE_CHECKING:
     import xarray as xr
 
-__all__ = ["Part", "Run", "gather", "in_words", "spans"]
+__all__ = ["Part", "Run", "announce", "gather", "in_words", "spans"]
 
 
 @dataclass(frozen=True)
@@ -127,6 +127,18 @@ def _run(parts: list[Part], config: dict[str, Any]) -> Run:
         if len(set(part.members)) < len(part.members):
             raise InputError(f"{part.file} holds a member twice: write the file again.")
     return Run(sorted(parts, key=lambda part: min(part.members)), config)
+
+
+def announce(files: Sequence[Path]) -> None:
+    """Say what is read where it is more than one file, with the members of a run that are in none of them."""
+    if len(files) < 2:
+        return
+    from gfdt.cli.options import say
+
+    found = gather(files, set(files))
+    say(f"reading {len(files)} files")
+    for run in (each for each in found if isinstance(each, Run) and each.missing):
+        say(f"of the run of {run.parts[0].file}, {in_words(run.missing)} are in no file")
 
 
 def spans(members: Sequence[int]) -> list[range]:

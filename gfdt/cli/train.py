@@ -93,6 +93,7 @@ def train(
     torchrun --standalone --nproc-per-node=2 -m gfdt train run.nc
     """
     del config  # read by its callback
+    from gfdt.cli.runs import announce
     from gfdt.output import check_output
     from gfdt.processes import is_first, launched
     from gfdt.shares import open_unread
@@ -100,6 +101,8 @@ def train(
 
     if score not in KINDS:
         raise InputError(f"--score {score} is not known: choose among {', '.join(KINDS)}.")
+    if is_first():
+        announce(files_of(trajectory))
     if launched():
         array = open_unread(trajectory, var=variable_names(var))  # each process will read its share
     else:
