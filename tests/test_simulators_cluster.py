@@ -134,6 +134,10 @@ def test_a_task_waits_for_the_lock_of_another_but_not_for_ever(task, tmp_path, m
     assert "its checkpoint has not moved for 0 s" in str(error)
 
 
+def stop_as_by_ctrl_c():
+    raise KeyboardInterrupt
+
+
 def test_a_part_of_another_run_is_replaced_only_on_request(task, tmp_path, monkeypatch):
     other = SYSTEM.plan_of_parts(range(2, 4), 12.0, seed=4)
     task(plan=other)
@@ -145,7 +149,7 @@ def test_a_part_of_another_run_is_replaced_only_on_request(task, tmp_path, monke
     (tmp_path / SECOND).unlink()
     monkeypatch.setattr(engine, "BLOCK_BYTES", 1)
     with pytest.raises(KeyboardInterrupt):
-        SYSTEM.carry_out(other, out=tmp_path / SECOND, after_block=lambda: signal.raise_signal(signal.SIGINT))
+        SYSTEM.carry_out(other, out=tmp_path / SECOND, after_block=stop_as_by_ctrl_c)
     error = task()
     assert isinstance(error, ResumeError)
     assert "simulate.seed = 3 (the file has 4)" in str(error)
