@@ -23,7 +23,7 @@ __all__ = ["TIMEOUT", "in_contact", "is_first", "launched", "local_size", "timeo
 
 TIMEOUT = "GFDT_PROCESS_TIMEOUT"
 _NEEDED = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
-_DEFAULT = 600.0  # the longest that process 0 is busy alone is a look at the held-out states: minutes at most
+_DEFAULT = 600.0  # the longest that processes wait for each other is for the writing of a file: minutes at most
 
 
 def launched() -> bool:

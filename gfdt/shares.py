@@ -1,7 +1,7 @@
 """A record divided among several processes: each keeps every ``size``-th state, and reads no array that is larger.
 
 Of the states numbered 0, 1, 2, ... in the order of the record (samples that are missing have no number) process r of N
-keeps, of those for training and of those held out alike, the ones at the places
+keeps, of those for training, of those held out and of those among them that decide, the ones at the places
 
     r, r + N, r + 2N, ...
 
@@ -56,7 +56,7 @@ class Split(NamedTuple):
     ----------
     training : those that are learned from
     held_out : all others
-    judged : those among ``held_out`` that the learned is judged by, on process 0
+    judged : those among ``held_out`` that the learned is judged by
     pieces : (member, block) of each of ``judged``
     """
 
@@ -74,8 +74,8 @@ class Share:
     ----------
     training, held_out : (n, *state) the states of this process, in the units of the data
     training_numbers, held_out_numbers : (n,) their numbers, increasing
-    judged : (n, *state) all states that decide, on process 0; none on the others
-    pieces : (n,) of those
+    judged : (n, *state) the states of this process that decide
+    pieces : those of all processes together
     n_states : how many states the record has, on all processes together
     fingerprint : that of the whole record
     """
@@ -214,12 +214,8 @@ class _Keeper:
     """Takes the states of one process out of blocks that come in the order of the record."""
 
     def __init__(self, split: Split, blocks: _Blocks, rank: int, size: int) -> None:
-        self._pieces = split.pieces if rank == 0 else split.pieces[:0]
-        self._numbers = (
-            split.training[rank::size],
-            split.held_out[rank::size],
-            split.judged if rank == 0 else split.judged[:0],
-        )
+        self._pieces = split.pieces
+        self._numbers = (split.training[rank::size], split.held_out[rank::size], split.judged[rank::size])
         self._kept = [_room((numbers.size, *blocks.shape[2:]), blocks.dtype) for numbers in self._numbers]
 
     def take(self, start: int, block: NDArray[Any]) -> None:

@@ -21,6 +21,8 @@ from gfdt.diffusion import speed
 from gfdt.diffusion.build import Architecture, make_denoiser
 from gfdt.diffusion.data import share_data
 from gfdt.diffusion.distributed import Processes
+from gfdt.diffusion.objectives import make_objective
+from gfdt.diffusion.selection import HeldOut
 from gfdt.diffusion.settings import resolve
 from gfdt.diffusion.streams import WEIGHTS, stream
 from gfdt.diffusion.training import Training
@@ -39,6 +41,7 @@ SETTINGS = {
     "device": "cpu",
 }
 N_TRAINING = 8 * (150 - 2 * 7)  # held out are two blocks of 7 samples of every member
+N_JUDGED = 64  # the least
 KILLED_AT = 75  # the loss is at its final 0.9, with a standard deviation of 0.02 over the steps
 
 
@@ -91,7 +94,11 @@ def deterministic_training():
     training = small_training(states[processes.rank :: processes.size], processes)
     losses = [record.loss for record in training]
     weights = sum(float(p.detach().double().square().sum()) for p in training.denoiser.network.parameters())
-    return {"losses": losses, "weights": weights}
+    pieces, objective = np.arange(333) // 42, make_objective("dsm", 0.3, 0.5)
+    noise = torch.Generator().manual_seed(7)
+    held_out = HeldOut(states[processes.rank :: processes.size], pieces, objective, 0.2, noise, processes)
+    gains, relative = held_out.gains(training.denoiser)
+    return {"losses": losses, "weights": weights, "gains": gains.tolist(), "relative": relative}
 
 
 def learned(folder, path):
@@ -190,7 +197,15 @@ def test_each_of_two_processes_keeps_half_of_the_training_states(shared):
     for found in shared[0]:
         assert found["kept"] == N_TRAINING // 2
         assert found["bytes"] == N_TRAINING // 2 * n_components * float32
-    assert [found["judged"] > 0 for found in shared[0]] == [True, False]
+    assert [found["judged"] for found in shared[0]] == [N_JUDGED // 2] * 2
+
+
+def test_two_processes_judge_by_the_sums_of_all_states(shared):
+    by_one = deterministic_training()
+    one, other = (found["exact"] for found in shared[0])
+    assert one["gains"] == other["gains"]
+    np.testing.assert_allclose(one["gains"], by_one["gains"], rtol=1e-3)
+    assert one["relative"] == other["relative"] == pytest.approx(by_one["relative"], rel=1e-4)
 
 
 def test_statistics_of_the_shares_are_those_of_the_record(shared, alone):

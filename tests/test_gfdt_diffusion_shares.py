@@ -115,7 +115,8 @@ def test_every_state_is_in_one_share_and_the_fingerprint_is_that_of_one_process(
         assert share.training.dtype == values.dtype
         np.testing.assert_array_equal(share.training, values[parts.training[rank::size]])
         np.testing.assert_array_equal(share.held_out, values[parts.held_out[rank::size]])
-        np.testing.assert_array_equal(share.judged, values[parts.judged if rank == 0 else []])
+        np.testing.assert_array_equal(share.judged, values[parts.judged[rank::size]])
+        np.testing.assert_array_equal(share.pieces, parts.pieces)
     numbers = np.concatenate([np.concatenate([s.training_numbers, s.held_out_numbers]) for s in found])
     np.testing.assert_array_equal(np.sort(numbers), np.arange(len(values)))
 

@@ -5,6 +5,7 @@ import math
 import os
 import signal
 import sys
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ import torch
 import gfdt
 from gfdt.covariance import DenseCovariance, SpectralCovariance
 from gfdt.diffusion.build import Architecture, make_denoiser
+from gfdt.diffusion.distributed import Processes
 from gfdt.diffusion.execution import PLAIN, Execution, accelerated
 from gfdt.diffusion.objectives import make_objective
 from gfdt.diffusion.running import Outputs, run
@@ -172,6 +174,38 @@ def test_gain_of_the_gaussian_start_over_itself_is_zero_with_the_same_noise_ever
     assert holdout.mean_and_error(sums) == (0.0, 0.0)
     torch.nn.init.constant_(denoiser.network.last.weight, 0.1)
     np.testing.assert_array_equal(holdout.gains(denoiser)[0], holdout.gains(denoiser)[0])
+
+
+@dataclass(frozen=True)
+class Separate(Processes):
+    """One of several processes whose sums are left to the test."""
+
+    def sum_(self, tensors):
+        pass
+
+
+@pytest.mark.parametrize("top", [0.0, 2.0], ids=["one level", "all levels"])
+@pytest.mark.parametrize("objective", ["dsm", "ssm", "fd-ssm"])
+@pytest.mark.parametrize(("count", "size"), [(101, 1), (101, 2), (101, 3), (5, 8)])
+def test_shares_of_the_held_out_states_add_up_to_what_one_process_finds(
+    bimodal, monkeypatch, objective, top, count, size
+):
+    monkeypatch.setattr("gfdt.diffusion.selection._BATCH_VALUES", 16)
+    denoiser, anomalies = bimodal
+    torch.nn.init.constant_(denoiser.network.last.weight, 0.1)
+    pieces, loss = np.arange(count) * 4 // count, make_objective(objective, 0.3, 0.5, top)
+    whole = HeldOut(anomalies[:count], pieces, loss, 0.2, generator(7))
+    expected, _ = whole.gains(denoiser)
+    places = np.array([0, 3, 4])
+    gains, states = 0.0, 0.0
+    for rank in range(size):
+        share = HeldOut(anomalies[rank:count:size], pieces, loss, 0.2, generator(7), Separate(rank, size))
+        gains = gains + share.gains(denoiser)[0]
+        states = states + share.some(places)
+    np.testing.assert_allclose(gains, expected, atol=1e-5 * np.abs(expected).max())  # sums of single precision
+    assert np.ptp(expected) > 0
+    torch.testing.assert_close(states, whole.some(places))
+    torch.testing.assert_close(states, anomalies[places])
 
 
 def test_standard_error_of_equal_pieces_is_that_of_the_mean():

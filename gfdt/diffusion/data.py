@@ -2,8 +2,7 @@
 
     a = (x - m)/scale        C = cov(a)        learned from: the times that are not held out; judged by: some that are
 
-One process reads the whole record. Each of several has its share of it (:mod:`gfdt.shares`); the states that judge are
-on process 0 alone.
+One process reads the whole record. Each of several has its share of it (:mod:`gfdt.shares`).
 """
 
 from __future__ import annotations
@@ -47,8 +46,8 @@ class Data:
         Of the whole record.
     training : States
         Of this process.
-    judged : (n, *state) held-out states in the units of the data, and ``pieces`` (n,), which (member, block) each
-        belongs to; on process 0
+    judged : (n, *state) held-out states of this process that decide, in the units of the data
+    pieces : which (member, block) each belongs to, of those of all processes together
     deviation : (*state) standard deviations of the whole record
     fingerprint : of the whole record; "" where it was not asked for
     """

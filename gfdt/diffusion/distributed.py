@@ -5,9 +5,9 @@ With n_r of the n states of a batch on process r, the gradient of the mean loss 
     g = sum_r (n_r/n) g_r,
 
 one sum over the processes of a flat buffer that carries the loss along. Every process starts from the same weights,
-keeps its own share of the states (:mod:`gfdt.shares`), and draws its own order of them and its own noise; process 0
-alone evaluates, decides and writes. On CPUs the sum goes through gloo, on GPUs (one per process) through NCCL. Start
-the same script, or the command line, with ::
+keeps its own share of the states (:mod:`gfdt.shares`), and draws its own order of them and its own noise. Each looks
+at its share of the held-out states, and all decide by the same sums; process 0 alone writes. On CPUs a sum goes through
+gloo, on GPUs (one per process) through NCCL. Start the same script, or the command line, with ::
 
     torchrun --standalone --nproc-per-node=2 -m gfdt train run.nc
 
@@ -78,7 +78,7 @@ class Processes:
 
     @property
     def first(self) -> bool:
-        """Whether this process evaluates, decides and writes."""
+        """Whether this process shows and writes."""
         return self.rank == 0
 
     def part(self, count: int) -> int:

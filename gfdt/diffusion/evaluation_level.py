@@ -99,18 +99,18 @@ def settle_level(
     denoiser : Denoiser
         Trained, in evaluation mode.
     held_out : HeldOut
-        Its states decide.
+        Its states decide; all processes call this together, and do the same.
     level : float
         That of the spectrum, about which the network was trained.
     generator : Generator
         Of the probes.
     """
-    states = torch.cat([batch[0] for batch in held_out.batches])
-    most = max(_LEAST_STATES, _VALUES // max(1, states[0].numel()))
-    chosen = np.unique(np.linspace(0, len(states) - 1, most).round().astype(int))
+    count = len(held_out.piece)
+    most = max(_LEAST_STATES, _VALUES // max(1, held_out.state_size))
+    chosen = np.unique(np.linspace(0, count - 1, most).round().astype(int))
     pieces = np.unique(held_out.piece[chosen], return_inverse=True)[1]
     levels = [factor * level for factor in CANDIDATES]
-    states = states[torch.from_numpy(chosen)]
+    states = held_out.some(chosen)
     losses = sweep_levels(denoiser, states, levels, generator)
 
     def mean_and_error(values: NDArray[np.float64]) -> tuple[float, float]:

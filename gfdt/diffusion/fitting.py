@@ -1,7 +1,7 @@
 """From a record to a trained denoiser: data (:mod:`gfdt.diffusion.data`), noise level, training, selection.
 
-Everything here runs on each of the processes that share a training; number 0 alone looks at the held-out states,
-shows, logs and writes.
+Everything here runs on each of the processes that share a training, on its share of the states for training and of
+those that are held out; number 0 alone shows, logs and writes.
 """
 
 from __future__ import annotations
@@ -150,18 +150,18 @@ def _unlearned(linear: Linear, settings: Settings) -> Linear:
 def _settled(
     linear: Linear,
     denoiser: Denoiser,
-    held_out: HeldOut | None,
+    held_out: HeldOut,
     selection: Selection,
     seed: int,
     processes: Processes,
 ) -> float | None:
     """Choose the noise level of evaluation on the held-out states, for all processes; None for the Gaussian score."""
     level: float | None = linear.level
-    if held_out is not None:
-        generator = stream(seed, PROBES, device=processes.device)
-        try:
-            level, selection.sweep = settle_level(denoiser, held_out, linear.level, generator)
-        except RuntimeError as error:  # a module of the user's that torch.func cannot differentiate
+    generator = stream(seed, PROBES, device=processes.device)
+    try:
+        level, selection.sweep = settle_level(denoiser, held_out, linear.level, generator)
+    except RuntimeError as error:  # a module of the user's that torch.func cannot differentiate
+        if processes.first:
             warnings.warn(
                 f"the noise level was not compared with others, the network cannot be differentiated by torch.func "
                 f"({(str(error).splitlines() or [''])[0][:80]}): {linear.level:.3g} standard deviations are used.",
@@ -173,7 +173,7 @@ def _settled(
 
 
 def _shared(selection: Selection, denoiser: Denoiser, processes: Processes) -> Selection:
-    """Give what process 0 selected to all of them."""
+    """Give what process 0 selected to all of them: the same, unless their machines round differently."""
     if processes.size == 1:
         return selection
     step, stopped = processes.agree(selection.step or 0, STOPPED.index(selection.stopped) if processes.first else 0)
@@ -194,9 +194,7 @@ def _warn_empty() -> None:
     )
 
 
-def _held_out(data: Data, objective: Objective, seed: int, processes: Processes) -> HeldOut | None:
-    if not processes.first:
-        return None
+def _held_out(data: Data, objective: Objective, seed: int, processes: Processes) -> HeldOut:
     anomalies = torch.from_numpy(data.linear.units.single(data.judged)).to(processes.device)
     generator = stream(seed, HELD_OUT, device=processes.device)
-    return HeldOut(anomalies, data.pieces, objective, data.linear.level, generator)
+    return HeldOut(anomalies, data.pieces, objective, data.linear.level, generator, processes)

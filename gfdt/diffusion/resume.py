@@ -87,8 +87,7 @@ def restore(checkpoint: Checkpoint, stored: Stored, training: Training, selector
     tensors, numbers = stored
     expected, optional = _expected(training, selector, _processes_of(numbers))
     if "best" in tensors:
-        pieces = torch.zeros(selector.n_pieces, dtype=torch.float64)
-        expected["best"] = pieces if selector.n_pieces else tensors["best"]  # another process looks at it
+        expected["best"] = torch.zeros(selector.held_out.n_pieces, dtype=torch.float64)
     checkpoint.check(tensors, expected, optional)
     try:
         _check_numbers(numbers, len(training.states), training.processes.size)

@@ -25,6 +25,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gfdt.diffusion.distributed import Processes
 from gfdt.diffusion.training import StepRecord, average_weights
 from gfdt.errors import CheckpointError
 
@@ -58,20 +59,22 @@ def hold_out(n_members: int, n_times: int) -> NDArray[np.int64]:
 
 
 class HeldOut:
-    """The held-out states with their fixed noise.
+    """The held-out states with their fixed noise, divided among the processes of a training.
 
     Parameters
     ----------
     anomalies : Tensor of shape (n, *state)
-        Held-out states, in units of ``scale``.
-    pieces : ndarray of int, shape (n,)
-        Which (member, block) each belongs to.
+        Held-out states, in units of ``scale``: of process r of N those at the places r, r + N, ... of all.
+    pieces : ndarray of int
+        Which (member, block) each belongs to, of all processes together.
     objective : Objective
         Whose loss is compared.
     level : float
         Noise level, in the same units.
     generator : Generator
-        Draws the noise, once.
+        Draws the noise, once: that of all states on every process, so that it depends on none of their number.
+    processes : Processes
+        Those that share the work. Default: this one alone.
     """
 
     def __init__(
@@ -81,26 +84,59 @@ class HeldOut:
         objective: Objective,
         level: float,
         generator: torch.Generator,
+        processes: Processes | None = None,
     ) -> None:
         self.objective = objective
-        self.batches = []
-        for part in anomalies.split(max(1, _BATCH_VALUES // max(1, anomalies[0].numel()))):
-            self.batches.append((part, *objective.draw_at(part, level, generator)))
+        self.processes = processes = processes or Processes()
         self.piece = np.unique(pieces, return_inverse=True)[1]
+        self._anomalies, self._batches, taken = anomalies, [], 0
+        size = max(1, _BATCH_VALUES // max(1, self.state_size))
+        for start in range(0, len(self.piece), size):
+            like = anomalies.new_empty((min(size, len(self.piece) - start), *anomalies.shape[1:]))
+            own = slice((processes.rank - start) % processes.size, None, processes.size)
+            drawn = [values[own].contiguous() for values in objective.draw_at(like, level, generator)]
+            self._batches.append((anomalies[taken : taken + len(drawn[0])], *drawn))
+            taken += len(drawn[0])
+
+    @property
+    def n_pieces(self) -> int:
+        """How many pieces there are."""
+        return int(self.piece.max()) + 1
+
+    @property
+    def state_size(self) -> int:
+        """How many numbers a state has."""
+        return self._anomalies.shape[1:].numel()
+
+    def some(self, places: NDArray[np.int64]) -> Tensor:
+        """Return the states at these places of all, on every process."""
+        rank, size = self.processes.rank, self.processes.size
+        found = self._anomalies.new_zeros((len(places), *self._anomalies.shape[1:]))
+        mine = np.flatnonzero(places % size == rank)
+        found[torch.from_numpy(mine)] = self._anomalies[torch.from_numpy(places[mine] // size)]
+        self.processes.sum_([found])
+        return found
 
     def gains(self, denoiser: Denoiser) -> tuple[NDArray[np.float64], float]:
-        """Return the gain over F = 0 summed over each piece, and the loss relative to F = 0 (see StepRecord)."""
-        excess, baseline = [], []
+        """Return the gain over F = 0 summed over each piece, and the loss relative to F = 0 (see StepRecord).
+
+        Called by all processes together, each of which gets both.
+        """
+        nothing = self._anomalies.new_empty(0)  # a process may have no state
+        excess, baseline = [nothing], [nothing]
         training = denoiser.training
         denoiser.eval()
         with torch.no_grad():
-            for batch in self.batches:
+            for batch in (each for each in self._batches if len(each[0])):
                 excess.append(self.objective.excess(denoiser, *batch).detach())
                 baseline.append(self.objective.baseline(denoiser, *batch).detach())
         denoiser.train(training)
         difference, loss = (torch.cat(values).double().cpu().numpy() for values in (excess, baseline))
-        relative = 1 + difference.mean() / (abs(loss.mean()) or 1.0)
-        return np.bincount(self.piece, -difference).astype(np.float64), float(relative)
+        own = self.piece[self.processes.rank :: self.processes.size]
+        sums = np.bincount(own, -difference, self.n_pieces)
+        *gains, total, start = self.processes.total(np.array([*sums, difference.sum(), loss.sum()]))
+        relative = 1 + (total / self.piece.size) / (abs(start / self.piece.size) or 1.0)
+        return np.array(gains), float(relative)
 
     def mean_and_error(self, sums: NDArray[np.float64]) -> tuple[float, float]:
         """Return the mean over states of a quantity summed over each piece, and its standard error."""
@@ -153,15 +189,15 @@ class Selector:
     ----------
     denoiser : Denoiser
         The one that is trained.
-    held_out : HeldOut or None
-        What decides; None where another process does.
+    held_out : HeldOut
+        What decides, on all processes alike.
     decay : float
         Of the moving average of the weights.
     patience : int
         Evaluations in a row that must be significantly worse than the best before training ends.
     """
 
-    def __init__(self, denoiser: Denoiser, held_out: HeldOut | None, *, decay: float, patience: int = 5) -> None:
+    def __init__(self, denoiser: Denoiser, held_out: HeldOut, *, decay: float, patience: int = 5) -> None:
         self.denoiser, self.held_out, self.patience = denoiser, held_out, patience
         self.average = average_weights(denoiser.network, decay)
         self.selection = Selection()
@@ -170,11 +206,6 @@ class Selector:
         self._best_loss = _Mean(1.0, 1.0, 1)  # of the start
         self._losses = _Mean()
         self._best: NDArray[np.float64] | None = None
-
-    @property
-    def n_pieces(self) -> int:
-        """How many held-out pieces there are; 0 where another process looks at them."""
-        return 0 if self.held_out is None else int(self.held_out.piece.max()) + 1
 
     def observe(self, record: StepRecord) -> bool:
         """Take in a step; return whether the held-out states were looked at. Sets ``selection.stopped`` at the end."""
@@ -188,10 +219,10 @@ class Selector:
         elif record.progress * EVALUATIONS < self._done + 1:
             return False
         self._done = int(record.progress * EVALUATIONS)
-        return self.held_out is not None and self._evaluate(record, self.held_out)
+        return self._evaluate(record)
 
-    def _evaluate(self, record: StepRecord, held_out: HeldOut) -> bool:
-        selection = self.selection
+    def _evaluate(self, record: StepRecord) -> bool:
+        selection, held_out = self.selection, self.held_out
         gains, relative = held_out.gains(self._averaged)
         losses, self._losses = self._losses, _Mean()
         gain, error = held_out.mean_and_error(gains)
