@@ -11,6 +11,7 @@ Sums over a record are taken over blocks as well, so that no copy of it is ever 
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import tempfile
@@ -81,8 +82,10 @@ def complete_times(values: NDArray[Any]) -> NDArray[np.bool_] | None:
     return None if there.all() else there
 
 
-def scratch(shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
+def scratch(shape: tuple[int, ...], dtype: Any, *, processes: int = 1, remedy: str = "select members") -> NDArray[Any]:
     """Return an uninitialised array, in memory, or in a temporary file without a name where it would fill too much.
+
+    So many processes on this machine each ask for one; ``remedy`` is what to do where there is no room, beside room.
 
     Raises
     ------
@@ -90,22 +93,19 @@ def scratch(shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
         If it is too large for memory and does not fit on the disk either.
     """
     size = int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
-    if size <= memory_limit():
+    if size * processes <= memory_limit():
         return np.empty(shape, dtype=dtype)
     place = Path(os.environ.get("GFDT_CACHE_DIR") or tempfile.gettempdir())
     try:
         if _SPARE * size > shutil.disk_usage(place).free:
-            raise InputError(
-                f"the scores of all states need {size / 2**30:.3g} GiB, too much for memory and for {place}: set "
-                "GFDT_CACHE_DIR to a directory with room, or select members."
-            )
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         with tempfile.TemporaryFile(dir=place) as file:
             file.truncate(size)
             return np.memmap(file, dtype=dtype, mode="r+", shape=shape)
     except OSError as error:
         raise InputError(
-            f"{place} cannot hold {size / 2**30:.3g} GiB ({error.strerror}): set GFDT_CACHE_DIR to a directory on a "
-            "disk with room."
+            f"{size / 2**30:.3g} GiB are too much for memory, and {place} cannot hold them ({error.strerror}): set "
+            f"GFDT_CACHE_DIR to a directory on a disk with room, or {remedy}."
         ) from error
 
 

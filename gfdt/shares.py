@@ -13,13 +13,8 @@ the processes.
 
 from __future__ import annotations
 
-import errno
-import os
-import shutil
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -28,7 +23,7 @@ from gfdt.errors import InputError
 from gfdt.parts import expand_pattern
 from gfdt.processes import local_size
 from gfdt.reading import first_line
-from gfdt.record import Checks, complete_times, memory_limit, time_blocks
+from gfdt.record import Checks, complete_times, scratch, time_blocks
 from gfdt.trajectory import (
     Source,
     block_digest,
@@ -46,7 +41,7 @@ if TYPE_CHECKING:
 __all__ = ["Share", "Split", "open_unread", "read_share"]
 
 _DIGEST_BYTES = 16
-_SPARE = 0.98  # of the space on disk
+_REMEDY = "start more processes on more machines"
 
 
 class Split(NamedTuple):
@@ -216,7 +211,10 @@ class _Keeper:
     def __init__(self, split: Split, blocks: _Blocks, rank: int, size: int) -> None:
         self._pieces = split.pieces
         self._numbers = (split.training[rank::size], split.held_out[rank::size], split.judged[rank::size])
-        self._kept = [_room((numbers.size, *blocks.shape[2:]), blocks.dtype) for numbers in self._numbers]
+        self._kept = [
+            scratch((numbers.size, *blocks.shape[2:]), blocks.dtype, processes=local_size(), remedy=_REMEDY)
+            for numbers in self._numbers
+        ]
 
     def take(self, start: int, block: NDArray[Any]) -> None:
         """Keep what is wanted of the states numbered from ``start``."""
@@ -227,22 +225,3 @@ class _Keeper:
     def share(self, n_states: int, fingerprint: str) -> Share:
         (training, held_out, judged), numbers = self._kept, self._numbers
         return Share(training, held_out, numbers[0], numbers[1], judged, self._pieces, n_states, fingerprint)
-
-
-def _room(shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
-    """Return an array in memory, or in a file without a name where this machine's processes would fill too much."""
-    size = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
-    if size * local_size() <= memory_limit():
-        return np.empty(shape, dtype=dtype)
-    place = Path(os.environ.get("GFDT_CACHE_DIR") or tempfile.gettempdir())
-    try:
-        if size > _SPARE * shutil.disk_usage(place).free:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        with tempfile.TemporaryFile(dir=place) as file:
-            file.truncate(size)
-            return np.memmap(file, dtype=dtype, mode="r+", shape=shape)
-    except OSError as error:
-        raise InputError(
-            f"{place} cannot hold the {size / 2**30:.3g} GiB of one process ({error.strerror}): set GFDT_CACHE_DIR to "
-            "a directory on a disk with room, or start more processes on more machines."
-        ) from error

@@ -20,14 +20,14 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from simulators.checks import show
+from simulators.checks import check_cluster, check_flags, show
 from simulators.config import read_config
 from simulators.errors import ParameterError, SimulatorError
 from simulators.members import members_from_text, with_members
 from simulators.plan import Plan
 from simulators.registry import SYSTEMS, build_system, check_keys, simulate_arguments
 from simulators.streams import member_stream
-from simulators.system import System, check_cluster, check_flags
+from simulators.system import System
 
 __all__ = ["main"]
 

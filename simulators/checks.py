@@ -12,6 +12,8 @@ from simulators.errors import ParameterError
 __all__ = [
     "MAX_MAGNITUDE",
     "MIN_MAGNITUDE",
+    "check_cluster",
+    "check_flags",
     "require_array",
     "require_flag",
     "require_integer",
@@ -183,3 +185,20 @@ def show(value: object) -> str:
 def _scalar(value: Any) -> Any:
     """Return the Python number in a numpy scalar or 0-d array, anything else unchanged."""
     return value.item() if getattr(value, "ndim", None) == 0 and hasattr(value, "item") else value
+
+
+def check_flags(*, overwrite: Any = False, resume: Any = False, progress: Any = None) -> None:
+    """Raise a `ParameterError` unless these arguments of ``simulate`` are bools; `progress` may be None."""
+    require_flag("overwrite", overwrite)
+    require_flag("resume", resume)
+    if progress is not None:
+        require_flag("progress", progress)
+
+
+def check_cluster(client: Any, members_per_task: Any) -> None:
+    """Raise a `ParameterError` if `members_per_task` is given without a `client`."""
+    if client is None and members_per_task is not None:
+        raise ParameterError(
+            f"members_per_task = {show(members_per_task)} without a client: expected a cluster with tasks; pass "
+            "client='tcp://...' or leave it out"
+        )

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from simulators.checks import require_flag, show
+from simulators.checks import check_cluster, check_flags
 from simulators.errors import NoScoreError, ParameterError
+from simulators.labels import on_state
 from simulators.members import require_members
 from simulators.plan import Plan, make_plan
 from simulators.schema import Layout
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from simulators.engine import Stepper
     from simulators.output import Sink
 
-__all__ = ["PRL", "System", "check_cluster", "check_flags"]
+__all__ = ["PRL", "System"]
 
 PRL = "Giorgini, Deck, Bischoff, Souza, Phys. Rev. Lett. 133, 267302 (2024), doi:10.1103/PhysRevLett.133.267302"
 
@@ -88,7 +89,7 @@ class System(ABC):
         ParameterError
             If the state dimensions are missing or have another size.
         """
-        return _on_state(self._drift_array, u, self.layout())
+        return on_state(self._drift_array, u, self.layout())
 
     def score(self, u: Any) -> Any:
         """Return the exact score s(u) = grad log rho(u) of the stationary density.
@@ -110,7 +111,7 @@ class System(ABC):
         ParameterError
             If the state dimensions are missing or have another size.
         """
-        return _on_state(self._score_array, u, self.layout())
+        return on_state(self._score_array, u, self.layout())
 
     def simulate(
         self,
@@ -544,49 +545,3 @@ class System(ABC):
     def forced_dt(self) -> float | None:
         """Return the default step of `forced_response`; None stands for one step per save interval."""
         return self.default_dt
-
-
-def check_flags(*, overwrite: Any = False, resume: Any = False, progress: Any = None) -> None:
-    """Raise a `ParameterError` unless these arguments of ``simulate`` are bools; `progress` may be None."""
-    require_flag("overwrite", overwrite)
-    require_flag("resume", resume)
-    if progress is not None:
-        require_flag("progress", progress)
-
-
-def check_cluster(client: Any, members_per_task: Any) -> None:
-    """Raise a `ParameterError` if `members_per_task` is given without a `client`."""
-    if client is None and members_per_task is not None:
-        raise ParameterError(
-            f"members_per_task = {show(members_per_task)} without a client: expected a cluster with tasks; pass "
-            "client='tcp://...' or leave it out"
-        )
-
-
-def _on_state(function: Callable[[NDArray[np.float64]], NDArray[np.float64]], u: Any, layout: Layout) -> Any:
-    """Apply an array function of (..., *state) to an ndarray or a DataArray, keeping its floating dtype."""
-    if hasattr(u, "data_vars"):
-        raise ParameterError(f"found a Dataset, expected a DataArray or an ndarray; pass dataset[{layout.variable!r}]")
-    labelled = hasattr(u, "dims") and hasattr(u, "transpose")
-    if labelled:
-        missing = [dim for dim in layout.dims if dim not in u.dims]
-        if missing:
-            raise ParameterError(
-                f"found dims {tuple(u.dims)}, expected the state dims {layout.dims} among them; rename them first"
-            )
-        ordered = u.transpose(..., *layout.dims)
-        values = ordered.values
-    else:
-        values = np.asarray(u)
-    n_dims = len(layout.shape)
-    if values.ndim < n_dims or values.shape[values.ndim - n_dims :] != layout.shape:
-        raise ParameterError(
-            f"found an array of shape {values.shape}, expected (..., {', '.join(map(str, layout.shape))}) "
-            f"with the state dims {layout.dims} last"
-        )
-    result = function(values.astype(np.float64, copy=False))
-    if np.issubdtype(values.dtype, np.floating):
-        result = result.astype(values.dtype, copy=False)
-    if labelled:
-        return ordered.copy(data=result).transpose(*u.dims)
-    return result

@@ -2,19 +2,17 @@
 
 import contextlib
 import csv
-import itertools
 import json
 import logging
 import os
 import shutil
-import socket
-import subprocess
 import sys
 
 import numpy as np
 import pytest
 import torch
 import xarray as xr
+from reference.launching import torchrun, two_machines
 
 import gfdt
 from gfdt.diffusion import speed
@@ -27,7 +25,6 @@ from gfdt.diffusion.settings import resolve
 from gfdt.diffusion.streams import WEIGHTS, stream
 from gfdt.diffusion.training import Training
 from gfdt.errors import InputError
-from gfdt.processes import TIMEOUT, is_first, launched, timeout
 from gfdt.shares import open_unread
 
 VECTOR = ("member", "time", "component")
@@ -137,35 +134,6 @@ def resumed(path, checkpoint, log):
 def losses_in(log):
     with open(log) as file:
         return [(int(row["step"]), float(row["loss"])) for row in csv.DictReader(file)]
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("localhost", 0))
-        return probe.getsockname()[1]
-
-
-ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
-RUN = [sys.executable, "-m", "torch.distributed.run"]
-
-
-def torchrun(*arguments):
-    command = [*RUN, "--standalone", "--nproc-per-node=2", *arguments]
-    got = subprocess.run(command, capture_output=True, text=True, timeout=240, env=ENVIRONMENT)
-    assert got.returncode == 0, got.stderr
-    return got
-
-
-def two_machines(*arguments):
-    """Start one process on each of two machines, both of which are this one."""
-    place = ["--nnodes=2", "--nproc-per-node=1", "--rdzv-backend=c10d", f"--rdzv-endpoint=localhost:{free_port()}"]
-    command = [*RUN, *place, "--rdzv-id=test", *arguments]
-    agents = [
-        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT)
-        for _ in range(2)
-    ]
-    said = [agent.communicate(timeout=240)[1] for agent in agents]
-    assert [agent.returncode for agent in agents] == [0, 0], said
 
 
 @pytest.fixture(scope="module")
@@ -304,74 +272,6 @@ def test_command_line_under_torchrun_prints_and_writes_once(tmp_path):
     assert got.stderr.count("DSMScore of states") == 1
     assert gfdt.load_score(tmp_path / "run-dsm.safetensors").state_shape_ == (2,)
     assert sorted(file.name for file in tmp_path.iterdir()) == ["c.ckpt", "run-dsm.safetensors", "run.nc"]
-
-
-_LOST = """
-import os, sys, time
-from gfdt.cli import main
-from gfdt.diffusion.training import Training
-
-step = Training._step
-
-def lose(self):
-    if self.step == 3 and os.environ["RANK"] == "1":
-        os._exit(7) if sys.argv[1] == "ends" else time.sleep(600)
-    return step(self)
-
-Training._step = lose
-main(["train", sys.argv[2], "--out", sys.argv[3], "--max-steps", "200", "--device", "cpu"])
-"""
-
-
-def lose(how, seconds, folder):
-    """Start two processes of which number 1 is lost; return both."""
-    command = [sys.executable, "-c", _LOST, how, write_data(folder), str(folder / "score.safetensors")]
-    place = {"MASTER_ADDR": "localhost", "MASTER_PORT": str(free_port()), "WORLD_SIZE": "2", TIMEOUT: str(seconds)}
-    return [
-        subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT | place | {"RANK": str(rank)})
-        for rank in range(2)
-    ]
-
-
-def test_a_lost_process_ends_the_others_with_a_sentence(tmp_path):
-    waits, started = {"ends": 600, "hangs": 10}, {}
-    try:
-        for how, seconds in waits.items():
-            (tmp_path / how).mkdir()
-            started[how] = lose(how, seconds, tmp_path / how)
-        for how, seconds in waits.items():
-            first = started[how][0]
-            said = first.communicate(timeout=100)[1]
-            assert first.returncode == 2, said
-            (line,) = [text for text in said.splitlines() if "lost another one" in text]
-            assert line.startswith(
-                f"gfdt: error: process 0 of 2 lost another one, which ended or did not answer for {seconds} s"
-            )
-            assert "Traceback" not in said
-            assert not (tmp_path / how / "score.safetensors").exists()
-    finally:
-        for process in itertools.chain(*started.values()):
-            process.kill()
-            process.communicate()
-
-
-def test_a_timeout_that_is_no_time_is_refused(monkeypatch):
-    assert timeout() == 600.0
-    monkeypatch.setenv(TIMEOUT, "20")
-    assert timeout() == 20.0
-    for text in ("soon", "-1", "nan", "inf"):
-        monkeypatch.setenv(TIMEOUT, text)
-        with pytest.raises(InputError, match=f"{TIMEOUT}={text} is not a time"):
-            timeout()
-
-
-def test_one_process_is_the_first_and_not_launched():
-    assert is_first()
-    assert not launched()
-    processes = Processes()
-    assert processes.agree(1.5, 2.0) == (1.5, 2.0)
-    assert processes.every(3.0) == [3.0]
-    assert [Processes(rank, 3).part(8) for rank in range(3)] == [3, 3, 2]
 
 
 def test_training_that_more_processes_began_goes_on_with_all_but_the_random_numbers():

@@ -11,7 +11,7 @@ import torch
 import xarray as xr
 
 import gfdt
-from gfdt import record, shares
+from gfdt import record
 from gfdt.covariance import estimate_covariance
 from gfdt.diffusion import states
 from gfdt.diffusion.data import split
@@ -208,9 +208,9 @@ def test_anomalies_of_a_share_are_the_same_numbers_in_place_copied_or_on_disk(mo
     in_place = States(own, None, units, torch.device("cpu"))
     assert not np.array_equal(own, x)
     copied = States(x.astype(np.float64), None, units, torch.device("cpu"))
-    monkeypatch.setattr(shares, "memory_limit", lambda: 0)
+    monkeypatch.setattr(record, "memory_limit", lambda: 0)
     monkeypatch.setattr(states, "memory_limit", lambda: 0)
-    on_disk = shares._room(x.shape, x.dtype)
+    on_disk = record.scratch(x.shape, x.dtype)
     on_disk[:] = x
     assert isinstance(on_disk, np.memmap)
     mapped = States(on_disk, None, units, torch.device("cpu"))
@@ -220,11 +220,18 @@ def test_anomalies_of_a_share_are_the_same_numbers_in_place_copied_or_on_disk(mo
     assert not list(tmp_path.iterdir())
 
 
-def test_a_share_without_room_is_refused(monkeypatch):
-    monkeypatch.setattr(shares, "memory_limit", lambda: 0)
+def test_a_share_without_room_is_refused(vectors, tmp_path, monkeypatch):
+    path, settings = as_file(vectors, VECTOR, tmp_path), settings_for(("component",))
+    monkeypatch.setattr(record, "memory_limit", lambda: 0)
     monkeypatch.setenv("GFDT_CACHE_DIR", "/nonexistent")
-    with pytest.raises(InputError, match=r"/nonexistent cannot hold .*set GFDT_CACHE_DIR"):
-        shares._room((10,), np.dtype(np.float64))
+    with pytest.raises(InputError, match=r"/nonexistent cannot hold .*set GFDT_CACHE_DIR .*start more processes"):
+        read_share(open_unread(path), partial(split, settings), 0, 2)
+
+
+def test_processes_of_one_machine_share_its_memory(monkeypatch):
+    monkeypatch.setattr(record, "memory_limit", lambda: 800)
+    assert not isinstance(record.scratch((50,), np.float64, processes=2), np.memmap)
+    assert isinstance(record.scratch((51,), np.float64, processes=2), np.memmap)
 
 
 def test_orders_of_three_shares_pass_over_the_record_together():

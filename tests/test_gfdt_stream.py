@@ -23,7 +23,7 @@ def small_blocks(monkeypatch):
     monkeypatch.setattr("gfdt.record.BLOCK_VALUES", 2**9)
     monkeypatch.setattr(blocks, "BLOCK_VALUES", 2**9)
     monkeypatch.setattr(stream, "BLOCK_VALUES", 2**9)
-    monkeypatch.setattr("gfdt.responses.estimate.memory_limit", lambda: 0)
+    monkeypatch.setattr("gfdt.responses.in_blocks.memory_limit", lambda: 0)
 
 
 def field(rng, members, times, n=6, variables=0):

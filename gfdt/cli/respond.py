@@ -63,6 +63,8 @@ def respond(
     from gfdt.cli.runs import announce
     from gfdt.output import check_output, write_dataset
     from gfdt.responses.estimate import check_request, response
+    from gfdt.responses.in_blocks import open_in_blocks
+    from gfdt.trajectory import load_trajectory
 
     if device not in ("auto", "cpu", "cuda"):
         raise InputError(f"--device {device} is not known: choose auto, cpu or cuda.")
@@ -76,7 +78,10 @@ def respond(
     )
     announce(files_of(trajectory))
     observed = _observable(observable)
-    array = _record(trajectory, variable_names(var), client, simple=observed is None and perturbation is None)
+    names = variable_names(var)
+    array = open_in_blocks(trajectory, observed, perturbation, client, var=names)
+    if array is None:
+        array = load_trajectory(trajectory, var=names, gaps=True)
     periodic = split_names(homogeneous)
     estimators = [_estimator(file, array, periodic, device) for file in files]
     options: dict[str, Any] = {
@@ -102,19 +107,6 @@ def respond(
     spread = f"; spread of {len(files)} scores added" if len(files) > 1 else ""
     say(f"error bars from {result.attrs['resampling']}{spread}; {result.attrs['correction_summary']}")
     typer.echo(target)
-
-
-def _record(trajectory: Path, var: Any, client: str | None, *, simple: bool) -> Any:
-    """The record, read, or left where it is for a cluster or because it is larger than memory."""
-    from gfdt.lazy import open_lazily, unread_bytes
-    from gfdt.record import memory_limit
-    from gfdt.trajectory import load_trajectory
-
-    if client is not None or (simple and unread_bytes(trajectory, var) > memory_limit()):
-        lazy = open_lazily(trajectory, var=var)
-        if lazy is not None:
-            return lazy
-    return load_trajectory(trajectory, var=var, gaps=True)
 
 
 def _score_files(text: str) -> list[str]:

@@ -28,9 +28,6 @@ from gfdt._version import __version__
 from gfdt.certificate.stamp import attributes
 from gfdt.cluster import connected
 from gfdt.errors import InputError
-from gfdt.lazy import has_dask, open_lazily, unread_bytes
-from gfdt.parts import expand_pattern
-from gfdt.record import memory_limit
 from gfdt.responses.assemble import Estimate, frame_of, label, make_estimate
 from gfdt.responses.bind_perturbation import find_perturbation
 from gfdt.responses.bound import Record
@@ -42,6 +39,7 @@ from gfdt.responses.departure import (
     warn_of_a_missed_value,
     warn_of_noise,
 )
+from gfdt.responses.in_blocks import open_in_blocks
 from gfdt.responses.observables import check_observable, find_observables
 from gfdt.responses.perturbations import Kick, NoiseAmplitude, Perturbation
 from gfdt.responses.prepare import Prepared, check_arguments, prepare
@@ -171,7 +169,7 @@ def response(
     scores = list(score) if isinstance(score, list | tuple) else [score]
     if not scores:
         raise InputError("score is an empty list: pass a fitted score, or several.")
-    lazy = _lazy(trajectory, observable, perturbation, client, var=var, dims=dims, dt=dt)
+    lazy = open_in_blocks(trajectory, observable, perturbation, client, var=var, dims=dims, dt=dt)
     if lazy is not None:
         trajectory, var, dims, dt = lazy, None, None, None
     results = []
@@ -225,38 +223,12 @@ def check_request(
     """Raise what :func:`response` would raise for these arguments, without its work."""
     _check_options(correction, confidence)
     given = {name: options.pop(name, None) for name in ("var", "dims", "dt")}
-    lazy = _lazy(trajectory, observable, perturbation, client, **given)
+    lazy = open_in_blocks(trajectory, observable, perturbation, client, **given)
     if lazy is None:
         _plan(trajectory, score, observable, perturbation, **given, **options)
         return
     with connected(client):
         _plan(lazy, score, observable, perturbation, lazily=True, **options)
-
-
-def _lazy(trajectory: Source, observable: Any, perturbation: Any, client: Any, **labels: Any) -> xr.DataArray | None:
-    """Return the record unread, where it is to be gone through in blocks; None where it is to be read."""
-    simple = perturbation is None and (observable is None or (isinstance(observable, str) and observable == "mean"))
-    if client is not None and not simple:
-        raise InputError(
-            "client= is for the response of the state to kicks, observable and perturbation of their own were passed: "
-            "leave client out (the record is then kept on disk where it is larger than memory)."
-        )
-    if client is None:
-        large = simple and unread_bytes(trajectory, labels["var"], labels["dims"]) > memory_limit()
-        return open_lazily(trajectory, **labels) if large else None
-    lazy = open_lazily(trajectory, **labels)
-    if lazy is None:
-        parts = isinstance(expand_pattern(trajectory), list | tuple)
-        need = "its parts have different lengths or are in memory" if parts else "it is in memory"
-        raise InputError(
-            f"client= is for a record on disk or in an array of Dask, {need if has_dask() else 'and Dask is missing'}: "
-            + (
-                "pass its file, or da.chunk(member=1), or leave client out."
-                if has_dask()
-                else 'pip install "gfdt[dask]".'
-            )
-        )
-    return lazy
 
 
 def _check_options(correction: str, confidence: float | None) -> None:

@@ -79,7 +79,7 @@ class Score(Generative, ABC):
         dims: Sequence[str] | None = None,
         dt: float | None = None,
     ) -> Self:
-        """Learn the score from a stationary trajectory.
+        """Learn the score from a stationary trajectory; of several processes each may read its share of it.
 
         Parameters
         ----------
@@ -94,20 +94,28 @@ class Score(Generative, ABC):
         ------
         InputError
             If the trajectory does not pass the input gate, or the estimator cannot use its state dims.
+        OutputError, CheckpointError
+            If a log or a checkpoint cannot be used.
+        ProcessesError
+            If one of several processes that share the work is lost.
         """
-        array = load_trajectory(trajectory, var=var, dims=dims, dt=dt, needs_time=False, gaps=True)
-        names, there = state_dims(array), complete_times(array.values)
-        record = fingerprint(array)
+        array, record, spread = self._learn_from(trajectory, var=var, dims=dims, dt=dt)
+        self.state_dims_ = names = state_dims(array)
+        self.state_shape_ = tuple(array.sizes[name] for name in names)
+        self.state_labels_ = labels_of(array, names)
+        self.fingerprint_, self.certificate_ = record, None
+        self._spread = spread
+        return self
+
+    def _learn_from(self, trajectory: Source, **labels: Any) -> tuple[xr.DataArray, str, NDArray[np.float64]]:
+        """Read and learn; return the record, its fingerprint and the standard deviations of its components."""
+        array = load_trajectory(trajectory, needs_time=False, gaps=True, **labels)
+        there, record = complete_times(array.values), fingerprint(array)
         if there is not None:
             # For a density the missing samples need only be left out; times then number what is there.
             array = without_gaps(array, there)
         self._fit(array)
-        self.state_dims_ = names
-        self.state_shape_ = tuple(array.sizes[name] for name in names)
-        self.state_labels_ = labels_of(array, names)
-        self.fingerprint_, self.certificate_ = record, None
-        self._spread = moments(array.values.reshape(-1, *self.state_shape_))[1]
-        return self
+        return array, record, moments(array.values.reshape(-1, *array.shape[2:]))[1]
 
     def records(self) -> set[str]:
         """Return the digests of all records that this score learned from."""

@@ -24,7 +24,6 @@ from gfdt.errors import InputError
 from gfdt.processes import launched
 from gfdt.scores.base import Score
 from gfdt.scores.choosing import candidates, choose
-from gfdt.scores.labels import labels_of
 from gfdt.shares import open_unread
 from gfdt.trajectory import Source, state_dims
 
@@ -245,43 +244,12 @@ class DSMScore(Score):
         for one in candidates(self):
             resolve(one, dims, shape)
 
-    def fit(
-        self,
-        trajectory: Source,
-        *,
-        var: str | Sequence[str] | None = None,
-        dims: Sequence[str] | None = None,
-        dt: float | None = None,
-    ) -> Self:
-        """Learn the score from a stationary trajectory; of several processes each reads its share of it.
-
-        Parameters
-        ----------
-        trajectory, var, dims, dt
-            As in :func:`gfdt.load_trajectory`; the time step does not matter here, only the density does.
-
-        Returns
-        -------
-        self
-
-        Raises
-        ------
-        InputError, OutputError, CheckpointError
-            If the trajectory, the settings, the log or the checkpoint cannot be used.
-        ProcessesError
-            If one of several processes is lost.
-        """
+    def _learn_from(self, trajectory: Source, **labels: Any) -> tuple[xr.DataArray, str, NDArray[np.float64]]:
         if not launched() or len(candidates(self)) > 1:
-            return super().fit(trajectory, var=var, dims=dims, dt=dt)
-        array = open_unread(trajectory, var=var, dims=dims, dt=dt)
-        names = state_dims(array)
+            return super()._learn_from(trajectory, **labels)
+        array = open_unread(trajectory, **labels)
         data = self._learn(array)
-        self.state_dims_ = names
-        self.state_shape_ = tuple(array.sizes[name] for name in names)
-        self.state_labels_ = labels_of(array, names)
-        self.fingerprint_, self.certificate_ = data.fingerprint, None
-        self._spread = data.deviation
-        return self
+        return array, data.fingerprint, data.deviation
 
     def _fit(self, trajectory: xr.DataArray) -> None:
         found = candidates(self)
